@@ -1,0 +1,3 @@
+//! Bytes to values and back: pure functions without input or output.
+
+pub mod address;

@@ -1,0 +1,76 @@
+//! What the engine tells its host while it works: events for programs, log lines for people.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::store::MessageId;
+
+/// Called for every event, on the thread where it happened. Must return soon and must not panic.
+pub type EventSink = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
+/// Called for every log line: level, the room that speaks, the line without line end.
+pub type LogSink = Arc<dyn Fn(LogLevel, &str, &str) + Send + Sync>;
+
+/// Levels of the log, the most severe first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i32)]
+pub enum LogLevel {
+    /// Something must be done by somebody.
+    Error = 1,
+    /// Something is not as it should be.
+    Warn = 2,
+    /// What an operator wants to know.
+    #[default]
+    Info = 3,
+    /// What a developer wants to know.
+    Debug = 4,
+    /// Everything.
+    Trace = 5,
+}
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A listener serves.
+    Listening {
+        /// Its name (`smtp`).
+        name: &'a str,
+        /// Its address.
+        address: SocketAddr,
+    },
+    /// A message is on disk and acknowledged.
+    MessageAccepted {
+        /// Its id, which is its queue id.
+        id: MessageId,
+        /// Reverse-path.
+        from: &'a str,
+        /// Accounts that have it in their INBOX.
+        local: u32,
+        /// Recipients that wait in the queue.
+        remote: u32,
+        /// Bytes.
+        size: u64,
+        /// Where it came from; `None` for `submit`.
+        peer: Option<SocketAddr>,
+    },
+    /// A recipient was refused.
+    RecipientRefused {
+        /// The forward-path.
+        address: &'a str,
+        /// The reply's code.
+        code: u16,
+        /// Who tried.
+        peer: SocketAddr,
+    },
+    /// A login succeeded or failed.
+    Login {
+        /// The login name.
+        login: &'a str,
+        /// Whether it succeeded.
+        accepted: bool,
+        /// Who tried.
+        peer: SocketAddr,
+    },
+    /// The engine has stopped serving.
+    Stopped,
+}

@@ -1,0 +1,2 @@
+//! The `posthouse` program.
+fn main() {}

@@ -1,0 +1,3 @@
+//! POP3 as a machine without I/O: [`server`].
+
+pub mod server;

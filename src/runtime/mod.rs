@@ -1,0 +1,1 @@
+//! Sockets, threads, TLS, timers: the only room that has them.

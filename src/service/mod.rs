@@ -1,0 +1,1 @@
+//! Answers the events of sessions with policy, directory, spool and mailbox.

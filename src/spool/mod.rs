@@ -50,8 +50,21 @@ pub struct Spool {
     crossings: Arc<Crossings>,
 }
 
-/// Messages on their way to accounts of other lanes, with what their entries keep afterwards.
-type Crossings = Mutex<HashMap<MessageId, Vec<QueueRecipient>>>;
+/// Messages on their way to accounts of other lanes.
+type Crossings = Mutex<HashMap<MessageId, Remains>>;
+
+/// What a queue entry keeps when its deliveries between lanes are done.
+struct Remains {
+    recipients: Vec<QueueRecipient>,
+    /// The transaction that says so has been handed to the home lane.
+    settled: bool,
+}
+
+impl Remains {
+    fn new(recipients: Vec<QueueRecipient>) -> Remains {
+        Remains { recipients, settled: false }
+    }
+}
 
 impl Spool {
     /// The queue of a store. Finishes deliveries between lanes that a crash interrupted.
@@ -90,7 +103,7 @@ impl Spool {
                     received: entry.envelope.received,
                     flags: entry.envelope.flags,
                 };
-                self.crossings.lock().insert(entry.message, rest);
+                self.crossings.lock().insert(entry.message, Remains::new(rest));
                 crossing.start(&self.store, locals, completion);
                 tickets.push((entry.message, ticket));
             }
@@ -188,7 +201,7 @@ impl Spool {
             .into_iter()
             .map(|account| (self.store.lane_of(account), account, MailboxId::INBOX))
             .collect();
-        self.crossings.lock().insert(id, remotes);
+        self.crossings.lock().insert(id, Remains::new(remotes));
         self.store.commit_then(home, message(queue), move |result| match result {
             Ok(_) => crossing.deliver(locals, completion, true),
             Err(e) => {
@@ -199,23 +212,45 @@ impl Spool {
         ticket
     }
 
-    /// Up to `limit` entries after `after`, in the order of ids.
+    /// Up to `limit` entries after `after`, in the order of ids. Deliveries between lanes that are under way
+    /// are not shown; one that failed is, as a `Local` recipient.
     pub fn list(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<QueueEntry>> {
-        self.store.queue_scan(after, limit)
+        let mut after = after;
+        let mut shown = Vec::new();
+        while shown.len() < limit {
+            let wanted = limit.saturating_sub(shown.len());
+            let page = self.store.queue_scan(after, wanted)?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.message);
+            let crossings = self.crossings.lock();
+            for mut entry in page {
+                if crossings.contains_key(&entry.message) {
+                    entry.recipients.retain(|r| !matches!(r.state, RecipientState::Local(..)));
+                }
+                if !entry.recipients.is_empty() {
+                    shown.push(entry);
+                }
+            }
+        }
+        Ok(shown)
     }
 
     /// Takes an entry out of the queue for ever. `false` when there is none. Recipients that are accounts of
     /// this instance still get the message: it was accepted for them.
     pub fn remove(&self, id: MessageId) -> Result<bool> {
         let ticket = {
-            // Under the lock, so that a delivery between lanes that ends now cannot put recipients back.
+            // Under the lock, so that a delivery between lanes that ends now cannot put recipients back, nor
+            // this its accounts.
             let mut crossings = self.crossings.lock();
             let Some(entry) = self.store.queue_entry(id)? else { return Ok(false) };
-            let (locals, rest) = split(entry.recipients);
+            let (mut locals, mut rest) = split(entry.recipients);
             if let Some(remains) = crossings.get_mut(&id) {
-                remains.clear();
+                rest = std::mem::take(&mut remains.recipients);
+                if remains.settled {
+                    locals.clear();
+                }
             }
-            if rest.is_empty() && !locals.is_empty() {
+            if rest.is_empty() {
                 return Ok(false);
             }
             let recipients = locals
@@ -352,10 +387,19 @@ impl Crossing {
     fn settle(&self, references: u32, lanes: Arc<HashMap<Lane, Vec<(AccountId, MailboxId)>>>) {
         let message = self.message;
         let mut crossings = self.crossings.lock();
-        let recipients = crossings.remove(&message).unwrap_or_default();
+        let recipients = crossings.get_mut(&message).map_or_else(Vec::new, |remains| {
+            remains.settled = true;
+            remains.recipients.clone()
+        });
         let change = Change::Queue { message, recipients, references };
         let submitter = self.submitter.clone();
+        let under_way = self.crossings.clone();
         self.submitter.commit_then(message.lane(), vec![change], move |result| {
+            // A store that is closed answers at once, under the lock that is held here.
+            if result.as_ref().is_err_and(|e| e.kind() == Kind::Stopped) {
+                return;
+            }
+            under_way.lock().remove(&message);
             if result.is_err() {
                 return;
             }

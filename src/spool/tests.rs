@@ -1,1 +1,181 @@
+//! Acceptance, deliveries between lanes, and what a crash may do to them.
 
+use super::*;
+use crate::mailbox::Mailboxes;
+use crate::store::tests::{
+    contents, envelope, healthy, inbox, memory, open, pattern, put_body, read,
+};
+use crate::vfs::Fs;
+
+fn remote(address: &str) -> QueueRecipient {
+    QueueRecipient {
+        address: address.as_bytes().to_vec(),
+        parameters: Vec::new(),
+        state: RecipientState::Remote,
+    }
+}
+
+fn accept(
+    spool: &Spool,
+    store: &Store,
+    locals: &[AccountId],
+    remotes: Vec<QueueRecipient>,
+    bytes: &[u8],
+) -> (MessageId, Ticket<()>) {
+    let (id, _) = spool.begin(locals);
+    let body = put_body(store, id, bytes);
+    (id, spool.accept(id, envelope(), body, locals, remotes))
+}
+
+/// One account for each lane.
+fn accounts(store: &Store) -> Vec<AccountId> {
+    (0..store.lanes())
+        .map(|lane| (1..100).map(AccountId).find(|a| store.lane_of(*a) == Lane(lane)).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_message_for_all_lanes_and_the_world_is_delivered_once_and_queued() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    let spool = Spool::open(&store).unwrap();
+    let all = accounts(&store);
+    for account in &all {
+        inbox(&store, *account);
+    }
+    let bytes = pattern(5000, 1);
+    let mut twice = all.clone();
+    twice.extend(&all);
+    let (id, ticket) = accept(&spool, &store, &twice, vec![remote("x@elsewhere.test")], &bytes);
+    ticket.wait().unwrap();
+    for account in &all {
+        assert_eq!(contents(&store, *account), vec![bytes.clone()]);
+    }
+    store.checkpoint().unwrap();
+    let check = store.check(&mut |_, _| {}).unwrap();
+    assert_eq!(check.problems, Vec::<String>::new());
+    assert_eq!((check.messages, check.queue_entries), (1, 1));
+    let entries = spool.list(None, 10).unwrap();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(entries[0].recipients, vec![remote("x@elsewhere.test")]);
+    assert_eq!((entries[0].message, entries[0].size), (id, 5000));
+    assert!(spool.remove(id).unwrap());
+    assert!(!spool.remove(id).unwrap());
+    assert_eq!(spool.list(None, 10).unwrap(), Vec::new());
+    // The bytes live as long as one mailbox holds them.
+    let mailboxes = Mailboxes::new(&store);
+    for account in &all {
+        assert_eq!(read(&store, id).unwrap(), bytes);
+        mailboxes.expunge(*account, MailboxId::INBOX, vec![1]).wait().unwrap();
+    }
+    healthy(&store);
+    healthy(&store);
+    for _ in 0..1000 {
+        if store.read(id).is_err() {
+            break;
+        }
+        healthy(&store);
+    }
+    assert_eq!(store.read(id).map(|_| ()).unwrap_err().kind(), Kind::NotFound);
+}
+
+#[test]
+fn a_crash_between_any_two_steps_of_a_delivery_between_lanes_delivers_once() {
+    use crate::vfs::memory::{MemoryFs, Operation};
+    let (memory, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    let spool = Spool::open(&store).unwrap();
+    let all = accounts(&store);
+    for account in &all {
+        inbox(&store, *account);
+    }
+    // The state of the disk before every sync of the log, from which each opening goes on.
+    let states: Arc<Mutex<Vec<MemoryFs>>> = Arc::default();
+    let (seen, source) = (states.clone(), memory.clone());
+    memory.on_operation(move |operation, path| {
+        if operation == Operation::Sync && path.extension().is_some_and(|e| e == "phl") {
+            seen.lock().push(source.copy());
+            seen.lock().push(source.after_power_cut());
+        }
+        Ok(())
+    });
+    let bytes = pattern(700, 2);
+    let (id, ticket) = accept(&spool, &store, &all, vec![remote("x@elsewhere.test")], &bytes);
+    ticket.wait().unwrap();
+    store.close().unwrap();
+    memory.forget_hook();
+    let states = std::mem::take(&mut *states.lock());
+    assert!(states.len() >= 8, "{}", states.len());
+    for (number, state) in states.iter().enumerate() {
+        let fs: Arc<dyn Fs> = Arc::new(state.clone());
+        for _ in 0..2 {
+            let store = open(&fs, &dir);
+            let spool = Spool::open(&store).unwrap();
+            let found: Vec<usize> = all.iter().map(|a| contents(&store, *a).len()).collect();
+            let entries = spool.list(None, 10).unwrap();
+            match entries.as_slice() {
+                [] => assert_eq!(found, vec![0; all.len()], "state {number}"),
+                [entry] => {
+                    assert_eq!(found, vec![1; all.len()], "state {number}");
+                    assert_eq!(entry.message, id);
+                }
+                _ => panic!("state {number}: {entries:?}"),
+            }
+            healthy(&store);
+            store.close().unwrap();
+        }
+    }
+}
+
+#[test]
+fn an_account_that_was_removed_meanwhile_does_not_jam_the_queue() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    let spool = Spool::open(&store).unwrap();
+    let all = accounts(&store);
+    inbox(&store, all[0]);
+    inbox(&store, all[1]);
+    let (id, ticket) = accept(&spool, &store, &all[..3], Vec::new(), b"hello");
+    ticket.wait().unwrap();
+    assert_eq!(contents(&store, all[0]), vec![b"hello".to_vec()]);
+    assert_eq!(contents(&store, all[1]), vec![b"hello".to_vec()]);
+    healthy(&store);
+    store.close().unwrap();
+    let store = open(&fs, &dir);
+    let spool = Spool::open(&store).unwrap();
+    assert_eq!(spool.list(None, 10).unwrap(), Vec::new());
+    assert_eq!(read(&store, id).unwrap(), b"hello");
+    healthy(&store);
+}
+
+#[test]
+fn relayed_messages_rotate_over_the_lanes_and_are_listed_in_pages() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    let spool = Spool::open(&store).unwrap();
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        let (id, ticket) = accept(&spool, &store, &[], vec![remote("x@y.test")], &pattern(n, 3));
+        ticket.wait().unwrap();
+        ids.push(id);
+    }
+    ids.sort();
+    assert_eq!(ids.iter().map(|id| id.lane()).collect::<std::collections::BTreeSet<_>>().len(), 4);
+    let mut listed = Vec::new();
+    while let Some(entry) = spool.list(listed.last().copied(), 3).unwrap().first() {
+        let page = spool.list(listed.last().copied(), 3).unwrap();
+        assert_eq!(page[0], *entry);
+        listed.extend(page.iter().map(|e| e.message));
+    }
+    assert_eq!(listed, ids);
+    healthy(&store);
+}
+
+#[test]
+fn a_message_without_recipients_is_refused() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    let spool = Spool::open(&store).unwrap();
+    let (_, ticket) = accept(&spool, &store, &[], Vec::new(), b"x");
+    assert_eq!(ticket.wait().unwrap_err().kind(), Kind::InvalidArgument);
+}

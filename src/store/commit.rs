@@ -162,7 +162,7 @@ impl Committer<'_> {
         while let Some(next) = waiting.front() {
             let after =
                 self.buffer.len().saturating_add(usize::try_from(next.bytes).unwrap_or(usize::MAX));
-            if !members.is_empty() && (after > GROUP_BYTES || after > room) || after > room {
+            if after > room || (!members.is_empty() && after > GROUP_BYTES) {
                 break;
             }
             let Some(Transaction { changes, done, .. }) = waiting.pop_front() else { break };

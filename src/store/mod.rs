@@ -62,7 +62,7 @@ pub mod segment;
 pub mod ticket;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use body::{Body, BodyWriter};
 pub use id::{AccountId, Lane, MailboxId, MessageId};
@@ -273,6 +273,20 @@ impl Core {
                 then(Err(stopped()));
             }
         }
+    }
+
+    /// Waits until every lane has done what was handed to it before.
+    fn pass_all_lanes(&self) -> Result<()> {
+        let tickets: Vec<_> = (0_u8..)
+            .take(self.lanes())
+            .map(|lane| {
+                let (completion, ticket) = Ticket::new();
+                let transaction = Transaction::new(Vec::new(), Done::Ticket(completion));
+                let _ = self.push(Lane(lane), transaction);
+                ticket
+            })
+            .collect();
+        tickets.into_iter().try_for_each(|ticket| ticket.wait().map(|_| ()))
     }
 
     /// An open segment for reading.

@@ -16,11 +16,15 @@ pub(crate) fn small_options() -> OpenOptions {
 }
 
 pub(crate) fn memory() -> (MemoryFs, Arc<dyn Fs>, PathBuf) {
+    memory_of(4)
+}
+
+fn memory_of(lanes: u8) -> (MemoryFs, Arc<dyn Fs>, PathBuf) {
     let memory = MemoryFs::new();
     let fs: Arc<dyn Fs> = Arc::new(memory.clone());
     let dir = PathBuf::from("/instance");
     fs.create_dir_all(&dir).unwrap();
-    Store::create(&fs, &dir, &CreateOptions::default()).unwrap();
+    Store::create(&fs, &dir, &CreateOptions { lanes }).unwrap();
     (memory, fs, dir)
 }
 
@@ -156,4 +160,637 @@ fn messages_of_every_size_come_back_from_a_disk() {
     let fs: Arc<dyn Fs> = Arc::new(OsFs::new());
     Store::create(&fs, &scratch.0, &CreateOptions::default()).unwrap();
     messages_of_every_size_come_back(fs, &scratch.0);
+}
+
+fn segments(memory: &MemoryFs, dir: &Path, lane: u8) -> Vec<PathBuf> {
+    let directory = dir.join("seg");
+    let entries = memory.read_dir(&directory).unwrap();
+    let mut paths: Vec<PathBuf> = entries
+        .iter()
+        .filter(|e| segment::parse_name(&e.name, ".phl").is_some_and(|(l, _)| l == lane))
+        .map(|e| directory.join(&e.name))
+        .collect();
+    paths.sort();
+    paths
+}
+
+fn bytes_of(memory: &MemoryFs, path: &Path) -> Vec<u8> {
+    vfs::read_small(memory, path, u64::MAX).unwrap()
+}
+
+fn flip(memory: &MemoryFs, path: &Path, offset: u64) {
+    let file = memory.open(path, Open::ReadWrite).unwrap();
+    let mut byte = [0];
+    vfs::read_exact_at(file.as_ref(), &mut byte, offset).unwrap();
+    file.write_at(&[byte[0] ^ 0x10], offset).unwrap();
+    file.sync_all().unwrap();
+}
+
+fn shared(memory: &MemoryFs) -> Arc<dyn Fs> {
+    Arc::new(memory.clone())
+}
+
+/// Where the needle stands in a segment.
+fn find(memory: &MemoryFs, path: &Path, needle: &[u8]) -> u64 {
+    memchr::memmem::find(&bytes_of(memory, path), needle).unwrap() as u64
+}
+
+#[test]
+fn many_senders_share_syncs() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    for account in 1..=8 {
+        inbox(&store, AccountId(account));
+    }
+    let before = store.stats();
+    let bytes = pattern(500, 1);
+    let tickets: Vec<_> =
+        (0..2000_u32).map(|n| send(&store, AccountId(1 + n % 8), &bytes)).collect();
+    for ticket in tickets {
+        ticket.wait().unwrap();
+    }
+    let after = store.stats();
+    assert_eq!(after.messages - before.messages, 2000);
+    let groups = after.groups - before.groups;
+    assert!(groups < 1000, "{groups} groups");
+    healthy(&store);
+}
+
+#[test]
+fn a_dead_process_loses_nothing_that_was_answered() {
+    let (memory, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    let sent: Vec<Vec<u8>> = (0..50).map(|n| pattern(100 + n * 37, n as u32)).collect();
+    for bytes in &sent {
+        send(&store, A, bytes).wait().unwrap();
+    }
+    let states = [memory.copy(), memory.after_power_cut()];
+    for state in states {
+        let fs = shared(&state);
+        for _ in 0..2 {
+            let store = open(&fs, &dir);
+            assert_eq!(store.recovery_report().damage, Vec::<String>::new());
+            assert_eq!(contents(&store, A), sent);
+            healthy(&store);
+        }
+    }
+}
+
+#[test]
+fn uids_and_message_ids_rise_over_openings() {
+    let (mut memory, mut fs, dir) = memory();
+    let mut last = (0, 0);
+    for round in 0..4 {
+        let store = open(&fs, &dir);
+        inbox(&store, A);
+        for _ in 0..3 {
+            let uid = send(&store, A, b"x").wait().unwrap().uids[0];
+            assert_eq!(uid, last.0 + 1);
+            let id = store.new_message_id(Lane(0)).0;
+            assert!(id > last.1);
+            last = (uid, id);
+        }
+        if round % 2 == 0 {
+            memory = memory.copy();
+            fs = shared(&memory);
+        }
+    }
+}
+
+#[test]
+fn a_log_torn_at_any_length_keeps_whole_messages() {
+    let (memory, fs, dir) = memory_of(1);
+    let store = open(&fs, &dir);
+    let lane = store.lane_of(A);
+    inbox(&store, A);
+    let sent: Vec<Vec<u8>> = (0..4).map(|n| pattern(40 + n, n as u32)).collect();
+    let mut ends = Vec::new();
+    for bytes in &sent {
+        send(&store, A, bytes).wait().unwrap();
+        ends.push(store.handle.core.homes[usize::from(lane.0)].tail.lock().end);
+    }
+    let state = memory.copy();
+    let path = segments(&state, &dir, lane.0).pop().unwrap();
+    let whole = bytes_of(&state, &path);
+    // Every length of the last two messages; the mailbox and the first two are whole.
+    for cut in ends[1] - 1..*ends.last().unwrap() + 8 {
+        let torn = memory.copy();
+        // The index knows nothing, so that the log alone decides.
+        torn.remove_file(&dir.join("index/00.redb")).unwrap();
+        let file = torn.open(&path, Open::ReadWrite).unwrap();
+        let end = *ends.last().unwrap();
+        let zeros = vec![0; end.saturating_sub(cut) as usize];
+        file.write_at(&zeros, cut).unwrap();
+        let whole_messages = ends
+            .iter()
+            .zip(&sent)
+            .filter(|(end, _)| {
+                // Padding is zeros: a record is whole when its last byte that is not padding is there.
+                let padding = whole[..**end as usize].iter().rev().take_while(|b| **b == 0).count();
+                cut >= **end - padding as u64
+            })
+            .count();
+        let fs = shared(&torn);
+        let store = open(&fs, &dir);
+        let found = store.mailbox_scan(A, MailboxId::INBOX, 0, 100).unwrap().len();
+        assert_eq!(found, whole_messages, "cut at {cut}");
+        let kept: Vec<_> = sent[..found].to_vec();
+        assert_eq!(contents(&store, A), kept);
+        // The lane goes on, and the torn bytes never come back.
+        inbox(&store, A);
+        send(&store, A, b"after").wait().unwrap();
+        drop(store);
+        let store = open(&fs, &dir);
+        assert_eq!(contents(&store, A).len(), found + 1);
+        assert_eq!(store.recovery_report().damage, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_flipped_byte_of_an_acknowledged_message_is_reported_and_the_rest_is_served() {
+    for lost_index in [false, true] {
+        let (memory, fs, dir) = memory();
+        let store = open(&fs, &dir);
+        let lane = store.lane_of(A);
+        inbox(&store, A);
+        let sent: Vec<Vec<u8>> = (0..5).map(|n| pattern(300, n as u32)).collect();
+        for bytes in &sent {
+            send(&store, A, bytes).wait().unwrap();
+        }
+        store.close().unwrap();
+        let path = segments(&memory, &dir, lane.0).pop().unwrap();
+        let at = find(&memory, &path, &sent[2]);
+        flip(&memory, &path, at + 17);
+        if lost_index {
+            memory.remove_file(&dir.join(format!("index/{:02x}.redb", lane.0))).unwrap();
+        }
+        let store = open(&fs, &dir);
+        let rows = store.mailbox_scan(A, MailboxId::INBOX, 0, 100).unwrap();
+        let good: Vec<_> = rows.iter().filter_map(|row| read(&store, row.message).ok()).collect();
+        let expected: Vec<_> = [0, 1, 3, 4].iter().map(|n: &usize| sent[*n].clone()).collect();
+        assert_eq!(good, expected);
+        let problems = store.check(&mut |_, _| {}).unwrap().problems;
+        assert!(problems.iter().any(|p| p.contains(".phl")), "{problems:?}");
+        if lost_index {
+            let damage = &store.recovery_report().damage;
+            assert_eq!(damage.len(), 1, "{damage:?}");
+            assert_eq!(rows.len(), 4);
+            assert!(send(&store, A, b"next").wait().unwrap().uids[0] >= 6);
+        } else {
+            assert_eq!(rows.len(), 5);
+            let error = read(&store, rows[2].message).unwrap_err();
+            assert_eq!(error.kind(), Kind::Corrupt);
+        }
+    }
+}
+
+#[test]
+fn a_damaged_segment_header_is_reported_and_the_other_segments_are_served() {
+    let (memory, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    let lane = store.lane_of(A);
+    inbox(&store, A);
+    for n in 0..30 {
+        send(&store, A, &pattern(100_000, n)).wait().unwrap();
+    }
+    store.close().unwrap();
+    let all = segments(&memory, &dir, lane.0);
+    assert!(all.len() >= 3, "{all:?}");
+    flip(&memory, &all[1], 40);
+    memory.remove_file(&dir.join(format!("index/{:02x}.redb", lane.0))).unwrap();
+    for _ in 0..2 {
+        let store = open(&fs, &dir);
+        let found = contents(&store, A).len();
+        assert!((10..30).contains(&found), "{found}");
+        assert!(!store.check(&mut |_, _| {}).unwrap().problems.is_empty());
+        assert!(send(&store, A, b"next").wait().unwrap().uids[0] > 30);
+        store.close().unwrap();
+        assert!(memory.metadata(&all[1]).is_ok(), "what is damaged stays on disk");
+    }
+}
+
+#[test]
+fn a_lost_index_is_made_again_from_the_log() {
+    let (memory, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    for account in 1..=4 {
+        inbox(&store, AccountId(account));
+        for n in 0..20 {
+            send(&store, AccountId(account), &pattern(3000, n)).wait().unwrap();
+        }
+    }
+    send(&store, A, &pattern(1 << 20, 3)).wait().unwrap();
+    store.put(Table::Value, b"key", b"value").unwrap();
+    let change = Change::Expunge { account: A, mailbox: MailboxId::INBOX, uids: vec![2, 3, 9] };
+    store.commit(store.lane_of(A), vec![change]).wait().unwrap();
+    let before: Vec<_> = (1..=4).map(|a| contents(&store, AccountId(a))).collect();
+    let heads: Vec<_> = (1..=4).map(|a| store.mailboxes(AccountId(a)).unwrap()).collect();
+    store.close().unwrap();
+    for how in 0..3 {
+        for lane in 0..4 {
+            let path = dir.join(format!("index/{lane:02x}.redb"));
+            match how {
+                0 => memory.remove_file(&path).unwrap(),
+                1 => memory.open(&path, Open::ReadWrite).unwrap().set_len(1000).unwrap(),
+                _ => {
+                    let file = memory.open(&path, Open::ReadWrite).unwrap();
+                    let len = file.len().unwrap();
+                    file.write_at(&vec![0xa5; len as usize], 0).unwrap();
+                }
+            }
+        }
+        let store = open(&fs, &dir);
+        assert_eq!(store.recovery_report().rebuilt, 4);
+        let after: Vec<_> = (1..=4).map(|a| contents(&store, AccountId(a))).collect();
+        assert!(before == after, "way {how}");
+        let again: Vec<_> = (1..=4).map(|a| store.mailboxes(AccountId(a)).unwrap()).collect();
+        assert_eq!(heads, again);
+        assert_eq!(store.scan(Table::Value).unwrap(), vec![(b"key".to_vec(), b"value".to_vec())]);
+        healthy(&store);
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_corrupt_or_newer_format_is_refused_and_nothing_is_changed() {
+    let (memory, fs, dir) = memory();
+    open(&fs, &dir).close().unwrap();
+    let path = dir.join("FORMAT");
+    let good = bytes_of(&memory, &path);
+    let put = |bytes: &[u8]| {
+        let file = memory.open(&path, Open::ReadWrite).unwrap();
+        file.set_len(0).unwrap();
+        file.write_at(bytes, 0).unwrap();
+    };
+    let attempt = || {
+        memory.on_operation(|operation, path| {
+            use crate::vfs::memory::Operation;
+            assert!(
+                matches!(operation, Operation::Open | Operation::Read),
+                "{operation:?} of {}",
+                path.display()
+            );
+            Ok(())
+        });
+        let result = Store::open(fs.clone(), SystemClock::shared(), &dir, small_options());
+        memory.forget_hook();
+        result.map(|_| ()).unwrap_err()
+    };
+    for at in 0..good.len() {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        put(&bytes);
+        let error = attempt();
+        assert_eq!(error.kind(), Kind::Corrupt, "byte {at}");
+        assert!(error.message().contains("FORMAT"), "{error}");
+    }
+    let newer = Format { major: 7, minor: 3, min_reader: 7, ..Format::new(4, [0; 16]) };
+    put(&newer.encode());
+    let error = attempt();
+    assert_eq!(error.kind(), Kind::FormatNewer);
+    assert!(error.message().contains("7.3") && error.message().contains("1.0"), "{error}");
+    memory.remove_file(&path).unwrap();
+    assert_eq!(attempt().kind(), Kind::NotAnInstance);
+}
+
+#[test]
+fn a_second_opening_is_refused_and_names_the_process() {
+    let scratch = Scratch::new();
+    let disk: Arc<dyn Fs> = Arc::new(OsFs::new());
+    Store::create(&disk, &scratch.0, &CreateOptions::default()).unwrap();
+    let (_, fs, dir) = memory();
+    for (fs, dir) in [(fs, dir), (disk, scratch.0.clone())] {
+        let store = open(&fs, &dir);
+        let error = Store::open(fs.clone(), SystemClock::shared(), &dir, small_options())
+            .map(|_| ())
+            .unwrap_err();
+        assert_eq!(error.kind(), Kind::Locked);
+        assert!(error.message().contains(&std::process::id().to_string()), "{error}");
+        store.close().unwrap();
+        store.close().unwrap();
+        open(&fs, &dir);
+    }
+}
+
+#[test]
+fn a_failing_write_or_sync_is_answered_and_the_store_goes_on() {
+    use crate::vfs::memory::Operation;
+    for failing in [Operation::Write, Operation::Sync] {
+        let (memory, fs, dir) = memory();
+        let store = open(&fs, &dir);
+        inbox(&store, A);
+        let mut kept = Vec::new();
+        for n in 0..20_u32 {
+            let bytes = pattern(200, n);
+            if n % 5 == 3 {
+                let mut armed = true;
+                memory.on_operation(move |operation, path| {
+                    let log = path.extension().is_some_and(|e| e == "phl");
+                    if armed && log && operation == failing {
+                        armed = false;
+                        return Err(std::io::ErrorKind::StorageFull.into());
+                    }
+                    Ok(())
+                });
+                let error = send(&store, A, &bytes).wait().unwrap_err();
+                assert_eq!(error.kind(), Kind::DiskFull);
+                memory.forget_hook();
+            } else {
+                send(&store, A, &bytes).wait().unwrap();
+                kept.push(bytes);
+            }
+            assert_eq!(contents(&store, A), kept);
+        }
+        healthy(&store);
+        for state in [memory.copy(), memory.after_power_cut()] {
+            let store = open(&shared(&state), &dir);
+            assert_eq!(contents(&store, A), kept);
+            assert_eq!(store.recovery_report().damage, Vec::<String>::new());
+            healthy(&store);
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_fails_at_the_nth_operation_never_makes_an_answer_a_lie() {
+    for n in 1..80 {
+        let (memory, fs, dir) = memory_of(1);
+        let mut count = 0;
+        memory.on_operation(move |_, _| {
+            count += 1;
+            if count == n { Err(std::io::Error::other("planted")) } else { Ok(()) }
+        });
+        let opened = Store::open(fs.clone(), SystemClock::shared(), &dir, small_options());
+        let mut answered = Vec::new();
+        if let Ok(store) = opened {
+            let change = Change::CreateMailbox {
+                account: A,
+                mailbox: MailboxId::INBOX,
+                name: "INBOX".into(),
+                uid_validity: 1,
+            };
+            let _ = store.commit(store.lane_of(A), vec![change]).wait();
+            for n in 0..4 {
+                let bytes = pattern(100, n);
+                if send(&store, A, &bytes).wait().is_ok() {
+                    answered.push(bytes);
+                }
+            }
+        }
+        memory.forget_hook();
+        for state in [memory.copy(), memory.after_power_cut()] {
+            let store = open(&shared(&state), &dir);
+            let found = contents(&store, A);
+            for bytes in &answered {
+                assert_eq!(found.iter().filter(|b| *b == bytes).count(), 1, "operation {n}");
+            }
+            healthy(&store);
+        }
+    }
+}
+
+#[test]
+fn expunged_messages_are_gone_and_their_uids_stay_used() {
+    let (memory, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    for n in 0..200 {
+        send(&store, A, &pattern(10, n)).wait().unwrap();
+    }
+    let rows = store.mailbox_scan(A, MailboxId::INBOX, 0, 1000).unwrap();
+    let uids: Vec<u32> = (1..=200).filter(|uid| uid % 3 != 0 || *uid > 120).chain([900]).collect();
+    let change = Change::Expunge { account: A, mailbox: MailboxId::INBOX, uids };
+    store.commit(store.lane_of(A), vec![change]).wait().unwrap();
+    let left: Vec<u32> = (1..=120).filter(|uid| uid % 3 == 0).collect();
+    let state = memory.copy();
+    drop(store);
+    let store = open(&shared(&state), &dir);
+    let found = store.mailbox_scan(A, MailboxId::INBOX, 0, 1000).unwrap();
+    assert_eq!(found.iter().map(|row| row.uid).collect::<Vec<_>>(), left);
+    assert_eq!(store.mailbox_scan(A, MailboxId::INBOX, 50, 2).unwrap()[0].uid, 51);
+    assert_eq!(store.mailbox_scan(A, MailboxId::INBOX, 0, 7).unwrap().len(), 7);
+    assert_eq!(read(&store, rows[0].message).unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(send(&store, A, b"x").wait().unwrap().uids, vec![201]);
+    let head = store.mailboxes(A).unwrap().remove(0);
+    assert_eq!((head.messages, head.bytes, head.uid_next), (41, 401, 202));
+    healthy(&store);
+}
+
+#[test]
+fn a_message_for_a_mailbox_that_is_not_there_is_refused_whole() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    assert_eq!(send(&store, A, b"x").wait().unwrap_err().kind(), Kind::NotFound);
+    inbox(&store, A);
+    send(&store, A, b"x").wait().unwrap();
+    let change = Change::RemoveMailboxes { account: A };
+    store.commit(store.lane_of(A), vec![change]).wait().unwrap();
+    assert_eq!(send(&store, A, b"x").wait().unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(store.mailboxes(A).unwrap(), Vec::new());
+    healthy(&store);
+}
+
+#[test]
+fn an_unfinished_large_message_leaves_no_trace() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    let id = store.new_message_id(store.lane_of(A));
+    let mut writer = store.body(id);
+    writer.write(&pattern(2 << 20, 1)).unwrap();
+    drop(writer);
+    let bytes = pattern(5_000_001, 9);
+    send(&store, A, &bytes).wait().unwrap();
+    assert_eq!(contents(&store, A), vec![bytes]);
+    healthy(&store);
+}
+
+#[test]
+fn the_log_takes_at_most_200_bytes_beside_a_message_of_4_kib() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    let lane = store.lane_of(A);
+    let end = || store.handle.core.homes[usize::from(lane.0)].tail.lock().end;
+    let before = end();
+    for n in 0..100 {
+        send(&store, A, &pattern(4096, n)).wait().unwrap();
+    }
+    let overhead = (end() - before) / 100 - 4096;
+    assert!(overhead <= 200, "{overhead}");
+}
+
+#[test]
+fn planted_damage_is_found_by_check() {
+    let (memory, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    let large = pattern(600_000, 4);
+    send(&store, A, &large).wait().unwrap();
+    let chunk = large[300_000..300_100].to_vec();
+    let path = segments(&memory, &dir, 4).pop().unwrap();
+    healthy(&store);
+    let at = find(&memory, &path, &chunk);
+    flip(&memory, &path, at);
+    let problems = store.check(&mut |_, _| {}).unwrap().problems;
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    let mut reader =
+        store.read(store.mailbox_scan(A, MailboxId::INBOX, 0, 1).unwrap()[0].message).unwrap();
+    let mut buffer = [0; 100];
+    assert_eq!(reader.read_at(0, &mut buffer).unwrap(), 100);
+    assert_eq!(reader.read_at(300_000, &mut buffer).unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(reader.read_at(599_990, &mut buffer).unwrap(), 10);
+}
+
+/// The same transactions against the store and against a map, with openings, dead processes and power
+/// cuts in between.
+mod model {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Send(u32, usize),
+        Expunge(u32, Vec<u32>),
+        Remove(u32),
+        Close,
+        Die,
+        PowerCut,
+        LoseIndex,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let account = 1_u32..5;
+        let step = prop_oneof![
+            8 => (account.clone(), 0_usize..3000).prop_map(|(a, n)| Step::Send(a, n)),
+            1 => (account.clone(), 260_000_usize..600_000).prop_map(|(a, n)| Step::Send(a, n)),
+            3 => (account.clone(), prop::collection::vec(1_u32..40, 0..8)).prop_map(|(a, u)| Step::Expunge(a, u)),
+            1 => account.prop_map(Step::Remove),
+            1 => Just(Step::Close),
+            1 => Just(Step::Die),
+            1 => Just(Step::PowerCut),
+            1 => Just(Step::LoseIndex),
+        ];
+        prop::collection::vec(step, 1..40)
+    }
+
+    #[derive(Default)]
+    struct Mailbox {
+        next: u32,
+        messages: BTreeMap<u32, Vec<u8>>,
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+        #[test]
+        fn the_store_does_what_a_map_does(steps in steps()) {
+            let (mut memory, mut fs, dir) = memory();
+            let mut store = open(&fs, &dir);
+            let mut model: BTreeMap<u32, Mailbox> = BTreeMap::new();
+            for (seed, step) in (0_u32..).zip(steps) {
+                match step {
+                    Step::Send(account, len) => {
+                        inbox(&store, AccountId(account));
+                        let mailbox = model.entry(account).or_default();
+                        mailbox.next += 1;
+                        let bytes = pattern(len, seed);
+                        let uids = send(&store, AccountId(account), &bytes).wait().unwrap().uids;
+                        prop_assert_eq!(uids, vec![mailbox.next]);
+                        mailbox.messages.insert(mailbox.next, bytes);
+                    }
+                    Step::Expunge(account, mut uids) => {
+                        uids.sort_unstable();
+                        uids.dedup();
+                        if let Some(mailbox) = model.get_mut(&account) {
+                            mailbox.messages.retain(|uid, _| !uids.contains(uid));
+                        }
+                        let account = AccountId(account);
+                        let change = Change::Expunge { account, mailbox: MailboxId::INBOX, uids };
+                        store.commit(store.lane_of(account), vec![change]).wait().unwrap();
+                    }
+                    Step::Remove(account) => {
+                        model.remove(&account);
+                        let account = AccountId(account);
+                        let change = Change::RemoveMailboxes { account };
+                        store.commit(store.lane_of(account), vec![change]).wait().unwrap();
+                    }
+                    Step::Close => {
+                        store.close().unwrap();
+                        store = open(&fs, &dir);
+                    }
+                    Step::Die | Step::PowerCut => {
+                        let left = match step {
+                            Step::Die => memory.copy(),
+                            _ => memory.after_power_cut(),
+                        };
+                        memory = left;
+                        fs = shared(&memory);
+                        store = open(&fs, &dir);
+                    }
+                    Step::LoseIndex => {
+                        store.close().unwrap();
+                        for lane in 0..4 {
+                            memory.remove_file(&dir.join(format!("index/{lane:02x}.redb"))).unwrap();
+                        }
+                        store = open(&fs, &dir);
+                    }
+                }
+            }
+            for account in 1..5 {
+                let rows = store.mailbox_scan(AccountId(account), MailboxId::INBOX, 0, usize::MAX).unwrap();
+                let found: BTreeMap<u32, Vec<u8>> =
+                    rows.iter().map(|row| (row.uid, read(&store, row.message).unwrap())).collect();
+                let expected = model.remove(&account).unwrap_or_default().messages;
+                prop_assert!(found == expected, "account {}", account);
+            }
+            prop_assert_eq!(&store.recovery_report().damage, &Vec::<String>::new());
+            healthy(&store);
+        }
+    }
+}
+
+/// Prints what 64 senders of 4 KiB cost on a disk. Run it with `--run-ignored` and `--no-capture`.
+#[test]
+#[ignore = "writes 150 MB"]
+fn figures_of_64_senders_on_a_disk() {
+    let scratch = Scratch::new();
+    let fs: Arc<dyn Fs> = Arc::new(OsFs::new());
+    Store::create(&fs, &scratch.0, &CreateOptions::default()).unwrap();
+    let options = OpenOptions::default();
+    let store = Store::open(fs, SystemClock::shared(), &scratch.0, options).unwrap();
+    for account in 1..=64 {
+        inbox(&store, AccountId(account));
+    }
+    let start = store.stats();
+    std::thread::scope(|scope| {
+        for account in 1..=64 {
+            let store = &store;
+            scope.spawn(move || {
+                let bytes = pattern(4096, account);
+                for _ in 0..600 {
+                    send(store, AccountId(account), &bytes).wait().unwrap();
+                }
+            });
+        }
+    });
+    store.checkpoint().unwrap();
+    let end = store.stats();
+    let messages = (end.messages - start.messages) as f64;
+    let (log, index) = (end.log_bytes - start.log_bytes, end.index_bytes - start.index_bytes);
+    let syncs = (end.log_syncs - start.log_syncs, end.index_syncs - start.index_syncs);
+    println!("messages {messages}, log bytes each {:.1}", log as f64 / messages - 4096.0);
+    println!("index bytes each {:.1}", index as f64 / messages);
+    println!("bytes written for each message byte {:.4}", (log + index) as f64 / messages / 4096.0);
+    println!(
+        "syncs each: log {:.4}, index {:.4}",
+        syncs.0 as f64 / messages,
+        syncs.1 as f64 / messages
+    );
+    assert!((log + index) as f64 / messages / 4096.0 <= 1.15);
+    assert!((syncs.0 + syncs.1) as f64 / messages <= 0.1);
+    healthy(&store);
 }

@@ -19,6 +19,8 @@ use std::sync::Arc;
 
 pub mod memory;
 pub mod os;
+#[cfg(test)]
+mod tests;
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -197,11 +197,6 @@ impl<'a> Batch<'a> {
     pub fn into_changes(self) -> Changes {
         self.changes
     }
-
-    /// How many changes there are.
-    pub fn len(&self) -> usize {
-        self.changes.len()
-    }
 }
 
 /// Takes one from a big-endian number of any length; `false` when it is zero.

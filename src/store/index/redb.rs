@@ -130,7 +130,9 @@ impl Redb {
 /// What redb reports: the system's errors stay what they are, the rest means that the file is unusable.
 fn failed(path: &Path, error: impl Into<redb::Error>) -> Error {
     match error.into() {
-        redb::Error::Io(e) if e.kind() != io::ErrorKind::UnexpectedEof => {
+        redb::Error::Io(e)
+            if !matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData) =>
+        {
             Error::io("use index", path, &e)
         }
         error => damaged(path, &error),

@@ -450,6 +450,17 @@ impl Server {
         }
     }
 
+    /// Octets of memory that the session holds now, itself included, the shared configuration not.
+    pub fn memory_bytes(&self) -> usize {
+        let exchange = self.exchange.as_ref().map_or(0, |e| e.memory_bytes());
+        mem::size_of::<Server>()
+            + self.pending.capacity()
+            + self.hello.capacity()
+            + self.sender.memory_bytes()
+            + self.recipient.memory_bytes()
+            + exchange
+    }
+
     /// What TLS and AUTH are on this connection now.
     pub fn offer(&self) -> Offer {
         self.offer

@@ -1,7 +1,7 @@
 //! TLS: the only file that names rustls.
 //!
 //! The crypto provider (ring) is handed in explicitly for every configuration; nothing is installed for
-//! the process. A [`Tls`] is one server side of a connection, in memory: ciphertext goes in and comes out
+//! the process. A [`Tls`] is one side of a connection, in memory: ciphertext goes in and comes out
 //! through buffers of the caller, so that the same pump serves any kind of socket.
 
 use std::io::{self, Read, Write};
@@ -61,9 +61,46 @@ impl Acceptor {
 
     /// The server side of a new connection.
     pub fn accept(&self) -> Result<Tls> {
-        let connection = rustls::ServerConnection::new(Arc::clone(&self.0))
-            .map_err(|e| Error::new(Kind::Tls, format!("TLS cannot begin: {e}")))?;
-        Ok(Tls(connection))
+        rustls::ServerConnection::new(Arc::clone(&self.0))
+            .map(|connection| Tls(connection.into()))
+            .map_err(|e| Error::new(Kind::Tls, format!("TLS cannot begin: {e}")))
+    }
+}
+
+/// The client side: whom it trusts. Cloning shares it.
+#[derive(Clone)]
+pub struct Connector(Arc<rustls::ClientConfig>);
+
+impl Connector {
+    /// A client that trusts the certificates in this PEM file and nobody else.
+    pub fn trusting(fs: &dyn Fs, certificate: &Path) -> Result<Connector> {
+        let mut roots = rustls::RootCertStore::empty();
+        let pem = read(fs, certificate)?;
+        for root in CertificateDer::pem_slice_iter(&pem) {
+            root.map_err(|e| bad(Kind::Certificate, "certificate", certificate, &e)).and_then(
+                |root| {
+                    roots
+                        .add(root)
+                        .map_err(|e| bad(Kind::Certificate, "certificate", certificate, &e))
+                },
+            )?;
+        }
+        let config =
+            rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+                .with_safe_default_protocol_versions()
+                .map_err(|e| Error::new(Kind::Tls, format!("TLS cannot be set up: {e}")))?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+        Ok(Connector(Arc::new(config)))
+    }
+
+    /// The client side of a new connection to the server of this name.
+    pub fn connect(&self, name: &str) -> Result<Tls> {
+        let server = rustls_pki_types::ServerName::try_from(name.to_owned())
+            .map_err(|e| Error::new(Kind::InvalidArgument, format!("server name {name}: {e}")))?;
+        rustls::ClientConnection::new(Arc::clone(&self.0), server)
+            .map(|connection| Tls(connection.into()))
+            .map_err(|e| Error::new(Kind::Tls, format!("TLS cannot begin: {e}")))
     }
 }
 
@@ -76,7 +113,7 @@ fn bad(kind: Kind, what: &str, path: &Path, reason: &dyn std::fmt::Display) -> E
 }
 
 /// One connection's TLS, in memory.
-pub struct Tls(rustls::ServerConnection);
+pub struct Tls(rustls::Connection);
 
 impl Tls {
     /// Takes ciphertext; appends the plaintext that came out. `false`: the peer has closed its side.

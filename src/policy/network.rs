@@ -16,3 +16,10 @@ impl Network {
         todo!()
     }
 }
+impl std::str::FromStr for Network {
+    type Err = crate::error::Error;
+    fn from_str(_: &str) -> crate::Result<Self> { todo!() }
+}
+impl std::fmt::Display for Network {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { todo!() }
+}

@@ -1,0 +1,4 @@
+pub fn rfc5322(unix_millis: u64) -> String {
+    let _ = unix_millis;
+    todo!()
+}

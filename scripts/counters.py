@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "interop"))
 from server import DOMAIN, Server, program, skip
 
-SYNCS = "fsync,fdatasync,sync_file_range,msync,sync,syncfs"
+SYNCS = "fsync,fdatasync,msync,sync,syncfs"
 TARGET_SYNCS = 0.1
 TARGET_BYTES = 1.15
 

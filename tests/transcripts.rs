@@ -1,0 +1,4 @@
+//! Conversations of `tests/transcripts/`, played against the machines.
+
+#[path = "support/transcript.rs"]
+mod transcript;

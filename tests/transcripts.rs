@@ -1,4 +1,12 @@
-//! Conversations of `tests/transcripts/`, played against the machines.
+//! Conversations of `tests/transcripts/smtp`, played against the SMTP server machine.
 
+#[path = "support/smtp_machine.rs"]
+mod smtp_machine;
 #[path = "support/transcript.rs"]
 mod transcript;
+
+#[test]
+fn smtp_conversations_go_as_written() {
+    let played = transcript::play_folder::<smtp_machine::SmtpMachine>("smtp");
+    println!("{played} conversations");
+}

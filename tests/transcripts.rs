@@ -2,3 +2,6 @@
 
 #[path = "support/transcript.rs"]
 mod transcript;
+
+#[path = "support/pop3.rs"]
+mod pop3;

@@ -1,8 +1,3 @@
-<<<<<<< HEAD
-pub fn rfc5322(unix_millis: u64) -> String {
-    let _ = unix_millis;
-    todo!()
-=======
 //! Dates as mail headers spell them (RFC 5322 3.3).
 //!
 //! Always in UTC, written `+0000`: a server's local zone says nothing useful and leaks where it stands. The calendar
@@ -107,5 +102,4 @@ mod tests {
             }
         }
     }
->>>>>>> smtp
 }

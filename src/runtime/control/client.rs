@@ -72,7 +72,8 @@ impl Client {
             } else if let Some(error) = message.get("error") {
                 let code = error.get("code").and_then(Value::as_i64).unwrap_or_default();
                 let kind = i32::try_from(code).ok().and_then(Kind::from_code);
-                let text = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
+                let text =
+                    error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
                 return Err(Error::new(kind.unwrap_or(Kind::Internal), text.to_owned()));
             } else if let Some(answer) = message.get_mut("answer") {
                 return Ok(answer.take());

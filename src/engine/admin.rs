@@ -362,8 +362,7 @@ pub fn handle_with(
             Ok(Response::Mailboxes(rows.collect()))
         }
         Request::MessageList { address, mailbox, after, limit } => {
-            message_page(engine, &address, MailboxId(mailbox), after, limit)
-                .map(Response::Messages)
+            message_page(engine, &address, MailboxId(mailbox), after, limit).map(Response::Messages)
         }
         Request::Check => {
             let mut report = engine.check(progress)?;
@@ -413,10 +412,8 @@ impl Administrator for Remote {
         let request: Request = serde_json::from_slice(request).map_err(|e| {
             Error::new(Kind::Protocol, format!("the request is not understood: {e}"))
         })?;
-        let engine = self
-            .0
-            .upgrade()
-            .ok_or_else(|| Error::new(Kind::Stopped, "the engine is stopped"))?;
+        let engine =
+            self.0.upgrade().ok_or_else(|| Error::new(Kind::Stopped, "the engine is stopped"))?;
         if matches!(request, Request::Stop) {
             // The answer has to leave before the socket that carries it is closed.
             let stop = move || {

@@ -28,9 +28,7 @@ fn flaw(name: &str) -> Option<String> {
         return Some(format!("is {} octets long, the limit is 253", name.len()));
     }
     if !name.is_ascii() {
-        return Some(
-            "has characters beyond ASCII; give it in its ASCII form (xn--...)".to_owned(),
-        );
+        return Some("has characters beyond ASCII; give it in its ASCII form (xn--...)".to_owned());
     }
     for label in name.split('.') {
         if label.is_empty() {

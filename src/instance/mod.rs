@@ -33,9 +33,8 @@ pub fn is_instance(fs: &dyn Fs, dir: &Path) -> Result<()> {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
         Err(e) => return Err(Error::io("look at", &dir.join(config::FILE), &e)),
     }
-    let not = |what: &str| {
-        Err(Error::new(Kind::NotAnInstance, format!("{} {what}", dir.display())))
-    };
+    let not =
+        |what: &str| Err(Error::new(Kind::NotAnInstance, format!("{} {what}", dir.display())));
     let found = match fs.metadata(dir) {
         Ok(entry) if !entry.is_dir => {
             return not("is a file; an instance is a directory with posthouse.toml in it");

@@ -146,7 +146,10 @@ impl Plan {
             return invalid("an instance needs at least one mail domain".to_owned());
         };
         if setup.domains.len() > DOMAINS {
-            return invalid(format!("{} mail domains, the limit is {DOMAINS}", setup.domains.len()));
+            return invalid(format!(
+                "{} mail domains, the limit is {DOMAINS}",
+                setup.domains.len()
+            ));
         }
         for domain in &setup.domains {
             if let Some(flaw) = flaw_of_domain(domain) {
@@ -197,8 +200,7 @@ impl Plan {
             sync_dir(fs.as_ref(), &tls)?;
         }
         Store::create(fs, dir, &CreateOptions::default())?;
-        let store =
-            Store::open(Arc::clone(fs), Arc::clone(clock), dir, OpenOptions::default())?;
+        let store = Store::open(Arc::clone(fs), Arc::clone(clock), dir, OpenOptions::default())?;
         let filled = self.fill(&store);
         let closed = store.close();
         filled.and(closed)?;

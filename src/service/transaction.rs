@@ -151,7 +151,7 @@ fn received_line(
     } else {
         let _ = write!(line, "\r\n\tfor <{}>;\r\n\t", String::from_utf8_lossy(&transaction.only));
     }
-    line.push_str(&date::rfc5322(received));
+    date::Rfc5322 { unix_millis: received }.append(&mut line);
     line.push_str("\r\n");
     line
 }

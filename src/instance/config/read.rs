@@ -68,12 +68,7 @@ impl File<'_> {
         Error::new(Kind::Config, self.complaint(span, key, what))
     }
 
-    fn complaint(
-        &self,
-        span: &Option<Range<usize>>,
-        key: &str,
-        what: impl fmt::Display,
-    ) -> String {
+    fn complaint(&self, span: &Option<Range<usize>>, key: &str, what: impl fmt::Display) -> String {
         let path = self.path.display();
         match span {
             Some(span) => format!("{path}:{}: {key}: {what}", self.line(span.start)),
@@ -215,12 +210,7 @@ fn tls(
     Ok(())
 }
 
-fn path(
-    file: &File<'_>,
-    key: &str,
-    item: &Item,
-    instance: &Path,
-) -> Result<std::path::PathBuf> {
+fn path(file: &File<'_>, key: &str, item: &Item, instance: &Path) -> Result<std::path::PathBuf> {
     let text = file.text(key, item)?;
     if text.is_empty() || text.contains('\0') {
         return Err(file.error(&item.span(), key, "must be the path of a PEM file"));
@@ -297,4 +287,3 @@ fn numbers(
     }
     Ok(())
 }
-

@@ -19,7 +19,9 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
          # A key that is left out has the value that a fresh set-up writes.\n\
          # Paths are relative to the directory of this file.\n\n",
     );
-    out.push_str("# Our name: a fully qualified host name. It stands in greetings and trace headers.\n");
+    out.push_str(
+        "# Our name: a fully qualified host name. It stands in greetings and trace headers.\n",
+    );
     writeln!(out, "hostname = {}\n", quoted(&config.hostname))?;
     out.push_str(
         "# Where to listen. One table for each listener.\n\

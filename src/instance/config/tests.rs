@@ -57,9 +57,8 @@ fn a_key_that_is_left_out_has_its_default() {
 fn every_number_is_taken_at_its_bounds_and_refused_beyond() {
     for number in key::NUMBERS {
         assert!(number.least < number.most && i64::try_from(number.most).is_ok());
-        let set = |value: i128| {
-            parse(&format!("{HEAD}[{}]\n{} = {value}\n", number.table, number.key))
-        };
+        let set =
+            |value: i128| parse(&format!("{HEAD}[{}]\n{} = {value}\n", number.table, number.key));
         for value in [number.least, number.most] {
             let config = set(i128::from(value)).unwrap();
             assert_eq!((number.get)(&config), value, "{}.{}", number.table, number.key);
@@ -109,10 +108,7 @@ fn errors_name_file_line_and_key() {
             "hostname = \"a.b\"\n[[listener]]\nname = \"smtps\"\naddress = \"127.0.0.1:1\"\n",
             ": listener: listener smtps needs a certificate",
         ),
-        (
-            "hostname = \"a.b\"\n[tls]\ncertificate = \"x\"\n",
-            ":2: tls.key: is missing",
-        ),
+        ("hostname = \"a.b\"\n[tls]\ncertificate = \"x\"\n", ":2: tls.key: is missing"),
         ("hostname = \"a.b\"\n[tls]\nkey = \"x\"\n", ":2: tls.certificate: is missing"),
         (
             "hostname = \"a.b\"\n[policy]\nplaintext_login = \"sometimes\"\n",
@@ -186,7 +182,10 @@ fn unknown_keys_are_warned_of_and_host_is_not_looked_into() {
 fn more_listeners_than_the_limit_are_refused() {
     let mut text = HEAD.to_owned();
     for n in 0..=LISTENERS {
-        text.push_str(&format!("[[listener]]\nname=\"smtp\"\naddress=\"127.0.0.1:{}\"\n", 2000 + n));
+        text.push_str(&format!(
+            "[[listener]]\nname=\"smtp\"\naddress=\"127.0.0.1:{}\"\n",
+            2000 + n
+        ));
         let result = parse(&text);
         assert_eq!(result.is_ok(), n < LISTENERS, "{n}");
     }
@@ -210,10 +209,7 @@ fn set_changes_the_value_and_nothing_else() {
         edit(&[("hostname", "mx.example.test")]).unwrap(),
         EDITED.replace("\"mail.example.test\"", "\"mx.example.test\"")
     );
-    assert_eq!(
-        edit(&[("host.colour", "blue")]).unwrap(),
-        EDITED.replace("\"red\"", "\"blue\"")
-    );
+    assert_eq!(edit(&[("host.colour", "blue")]).unwrap(), EDITED.replace("\"red\"", "\"blue\""));
 }
 
 #[test]

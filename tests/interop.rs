@@ -39,6 +39,11 @@ fn every_octet_comes_back_to_foreign_clients() {
 }
 
 #[test]
+fn kill_9_script_notices_lost_doubled_damaged_and_returning_mail() {
+    python("tests/interop/faulty.py", &[]);
+}
+
+#[test]
 fn acknowledged_mail_survives_kill_9() {
     python("scripts/kill9.py", &["--rounds", "3"]);
 }

@@ -1,5 +1,7 @@
-//! Conversations of `tests/transcripts/smtp`, played against the SMTP server machine.
+//! Conversations of `tests/transcripts/`, played against the machines.
 
+#[path = "support/pop3.rs"]
+mod pop3;
 #[path = "support/smtp_machine.rs"]
 mod smtp_machine;
 #[path = "support/transcript.rs"]

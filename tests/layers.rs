@@ -9,6 +9,8 @@
 //! that begins with `crate::` or with enough `super::` to reach the crate's root. Tests inside `src/` keep the rules
 //! as well.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

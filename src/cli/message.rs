@@ -121,7 +121,7 @@ mod tests {
             trace.replace("a@b", "x@b"),
             trace.replace("Received", "X-Received"),
             trace.replace(" id ", " "),
-            trace.replace("\r\n\tSat", ""),
+            trace.replace(";\r\n\tSat", "\r\n\tSat"),
             trace.trim_end().to_owned(),
         ] {
             assert!(split_trace(message.as_bytes(), "a@b").is_err(), "{message:?}");

@@ -12,7 +12,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use clap::ValueEnum;
 use posthouse::Engine;
 use posthouse::engine::{Event, EventSink, LogLevel, LogSink, Options};
+use posthouse::instance::Config;
+use posthouse::runtime::control::client::{Client, Found};
+use posthouse::runtime::tls::Acceptor;
 use posthouse::time::{Clock, SystemClock};
+use posthouse::vfs::os::OsFs;
 
 use super::output::{one_line, time};
 use super::{Failure, InstanceArgs, Outcome};
@@ -59,6 +63,7 @@ pub fn run(args: &Args) -> Outcome {
     let (wake, woken) = channel();
     // Before anything serves: a signal must never find the system's own reaction.
     watch_signals(wake.clone())?;
+    look(&args.instance.instance)?;
     let engine = open(&args.instance.instance, args.log_level.into(), wake)?;
     engine.start()?;
     let mut line = "ready".to_owned();
@@ -73,6 +78,24 @@ pub fn run(args: &Args) -> Outcome {
     wait(&engine, &woken);
     engine.close()?;
     log_line(LogLevel::Info, "cli", "stopped");
+    Ok(())
+}
+
+/// Looks for what would hinder serving, before opening changes anything on disk: a server that runs already, a
+/// certificate that cannot be used, a port that is taken. What comes up later is found by the engine itself.
+fn look(instance: &Path) -> Outcome {
+    let fs = OsFs::new();
+    let config = Config::load(&fs, instance)?;
+    if let Found::Engine(_) = Client::connect(&fs, instance)? {
+        let text = format!("a server runs on {} already", instance.display());
+        return Err(Failure::new(text));
+    }
+    if let Some((certificate, key)) = &config.tls {
+        Acceptor::load(&fs, certificate, key)?;
+    }
+    for listener in &config.listeners {
+        super::setup::probe(listener, &config.listeners)?;
+    }
     Ok(())
 }
 

@@ -79,7 +79,7 @@ pub fn run(args: Args) -> Outcome {
 }
 
 /// Looks whether a listener could listen now; an error names the next free port.
-fn probe(listener: &ListenerConfig, all: &[ListenerConfig]) -> Outcome {
+pub fn probe(listener: &ListenerConfig, all: &[ListenerConfig]) -> Outcome {
     let Err(e) = TcpListener::bind(listener.address) else { return Ok(()) };
     let problem = match e.kind() {
         io::ErrorKind::AddrInUse => "the port is in use".to_owned(),

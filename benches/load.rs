@@ -29,6 +29,8 @@
 //!
 //! RFCs: 5321, 2920, 3030.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -352,8 +354,7 @@ impl Connection {
 
     /// The reply that takes responsibility. A reply of another class is a refusal; silence is unknown.
     async fn taken(&mut self, command: &str) -> Result<(), Failure> {
-        let line =
-            self.line().await.map_err(|e| Failure::Unknown(format!("{command}: {e}")))?;
+        let line = self.line().await.map_err(|e| Failure::Unknown(format!("{command}: {e}")))?;
         let line = &self.input[line];
         if line.starts_with(b"250") {
             return Ok(());

@@ -160,8 +160,6 @@ pub struct ph_stats {
     pub log_bytes: u64,
     /// Octets written to index files.
     pub index_bytes: u64,
-    /// Entries in the queue now.
-    pub queue_entries: u64,
 }
 
 // SAFETY: repr(C), begins with `struct_size`; integers only.
@@ -220,12 +218,12 @@ pub unsafe extern "C" fn ph_engine_open(
 
 /// Binds all listeners and serves.
 ///
-/// Behaviour: when one listener cannot be bound none is kept. An engine that serves already answers PH_E_STATE. May
-/// be called again after ph_engine_stop.
+/// Behaviour: when one listener cannot be bound none is kept. Without effect when the engine serves already. May be
+/// called again after ph_engine_stop.
 /// Parameters: engine; err, or NULL.
 /// Returns: PH_OK or an error.
 /// Errors: PH_E_ADDRESS_IN_USE, PH_E_ADDRESS_INVALID, PH_E_PERMISSION (the message names the listener); PH_E_CERTIFICATE,
-/// PH_E_PRIVATE_KEY; PH_E_STATE, PH_E_STOPPED, PH_E_REENTRANT, PH_E_NULL.
+/// PH_E_PRIVATE_KEY; PH_E_STOPPED, PH_E_REENTRANT, PH_E_NULL.
 /// Thread: any thread.
 /// Since: 0.1.
 #[unsafe(no_mangle)]
@@ -320,7 +318,6 @@ pub unsafe extern "C" fn ph_engine_stats(
                 log_syncs: stats.log_syncs,
                 log_bytes: stats.log_bytes,
                 index_bytes: stats.index_bytes,
-                queue_entries: stats.queue_entries,
             })?;
         }
         DONE
@@ -336,9 +333,9 @@ pub unsafe extern "C" fn ph_engine_stats(
 /// recipient_count forward-paths without angle brackets, at least one; message, header and body with CR LF
 /// line ends; message_id, where the message's id goes, or NULL; err, or NULL.
 /// Returns: PH_OK or an error.
-/// Errors: PH_E_ADDRESS, PH_E_REFUSED (the message names the recipient, smtp_code fits a reply), PH_E_LIMIT (too large, too many
-/// recipients), PH_E_PROTOCOL (bare CR or LF, NUL), PH_E_DISK_FULL, PH_E_READ_ONLY, PH_E_IO, PH_E_STOPPED, PH_E_REENTRANT, PH_E_UTF8, PH_E_NULL,
-/// PH_E_INVALID_ARGUMENT.
+/// Errors: PH_E_ADDRESS, PH_E_NOT_FOUND for an address or recipient that cannot be (the message names it, smtp_code fits a
+/// reply); PH_E_INVALID_ARGUMENT for no recipient, a NUL, or a CR or LF that is not part of a CR LF (with its offset);
+/// PH_E_LIMIT for a message over the limit; PH_E_DISK_FULL, PH_E_READ_ONLY, PH_E_IO, PH_E_STOPPED, PH_E_REENTRANT, PH_E_UTF8, PH_E_NULL.
 /// Ownership: everything is copied before the call returns.
 /// Thread: any thread.
 /// Since: 0.1.

@@ -76,7 +76,7 @@ pub unsafe extern "C" fn ph_instance_setup(
             let directory = bytes::path(directory, "directory")?;
             (directory, wanted(&record::read(options)?)?)
         };
-        let fs: Arc<dyn Fs> = crate::vfs::os::OsFs::shared();
+        let fs: Arc<dyn Fs> = Arc::new(crate::vfs::os::OsFs::new());
         setup(&fs, &SystemClock::shared(), &directory, &wanted)?;
         DONE
     })

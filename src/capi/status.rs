@@ -10,10 +10,10 @@ use crate::error::{Error, Kind};
 pub type ph_status = i32;
 
 /// The call did what it says.
-pub const PH_OK: ph_status = 0;
+pub const PH_OK: i32 = 0;
 
 /// A cursor has no next row. Not an error.
-pub const PH_END: ph_status = 1;
+pub const PH_END: i32 = 1;
 
 /// Octets of ph_error.message, the NUL at its end included.
 pub const PH_ERROR_MESSAGE_SIZE: usize = 256;

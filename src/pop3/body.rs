@@ -106,7 +106,11 @@ impl Writer {
                 (Extent::Header { line, .. }, None) => {
                     let more = u8::try_from(rest.len()).unwrap_or(u8::MAX);
                     // One octet alone may be the CR of an empty line. Two cannot, nor can another octet.
-                    *line = if rest == b"\r" && *line == 0 { 1 } else { line.saturating_add(more.saturating_mul(2)) };
+                    *line = if rest == b"\r" && *line == 0 {
+                        1
+                    } else {
+                        line.saturating_add(more.saturating_mul(2))
+                    };
                     return piece.len();
                 }
                 (Extent::Header { lines, line }, Some(at)) => {
@@ -118,7 +122,8 @@ impl Writer {
                     *line = 0;
                     if empty {
                         let lines = *lines;
-                        self.extent = if lines == 0 { Extent::Enough } else { Extent::Lines(lines) };
+                        self.extent =
+                            if lines == 0 { Extent::Enough } else { Extent::Lines(lines) };
                     }
                     taken += at + 1;
                 }

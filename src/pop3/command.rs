@@ -172,9 +172,23 @@ mod tests {
         assert_eq!(parse(b"RETR 4294967295"), Ok(Command::Retr(u32::MAX)));
         assert_eq!(parse(b"TOP 1 18446744073709551615"), Ok(Command::Top(1, u64::MAX)));
         for line in [
-            "RETR 0", "RETR 00", "RETR -1", "RETR +1", "RETR 1.0", "RETR 0x1", "RETR one", "RETR 4294967296",
-            "RETR 18446744073709551617", "LIST 0", "UIDL 0", "DELE 0", "TOP 0 1", "TOP 1 -1", "TOP 1 +0",
-            "TOP 1 18446744073709551616", "RETR \u{661}",
+            "RETR 0",
+            "RETR 00",
+            "RETR -1",
+            "RETR +1",
+            "RETR 1.0",
+            "RETR 0x1",
+            "RETR one",
+            "RETR 4294967296",
+            "RETR 18446744073709551617",
+            "LIST 0",
+            "UIDL 0",
+            "DELE 0",
+            "TOP 0 1",
+            "TOP 1 -1",
+            "TOP 1 +0",
+            "TOP 1 18446744073709551616",
+            "RETR \u{661}",
         ] {
             assert_eq!(parse(line.as_bytes()), Err(Fault::Number), "{line}");
         }
@@ -185,7 +199,15 @@ mod tests {
         for line in ["RETR", "DELE", "TOP", "TOP 1"] {
             assert_eq!(parse(line.as_bytes()), Err(Fault::Missing), "{line}");
         }
-        for line in ["STAT 1", "RETR 1 2", "LIST 1 2", "TOP 1 2 3", "QUIT now", "AUTH PLAIN AA== x", "STLS 1"] {
+        for line in [
+            "STAT 1",
+            "RETR 1 2",
+            "LIST 1 2",
+            "TOP 1 2 3",
+            "QUIT now",
+            "AUTH PLAIN AA== x",
+            "STLS 1",
+        ] {
             assert_eq!(parse(line.as_bytes()), Err(Fault::Surplus), "{line}");
         }
         let auth = |mechanism, initial| Ok(Command::Auth { mechanism, initial });
@@ -196,7 +218,9 @@ mod tests {
 
     #[test]
     fn control_characters_and_broken_utf8_are_refused() {
-        for line in [&b"USER a\0b"[..], b"PASS a\tb", b"STAT\r", b"PASS \xff", b"\x7f", b"USER a\x1bb"] {
+        for line in
+            [&b"USER a\0b"[..], b"PASS a\tb", b"STAT\r", b"PASS \xff", b"\x7f", b"USER a\x1bb"]
+        {
             assert_eq!(parse(line), Err(Fault::Octets), "{}", line.escape_ascii());
         }
         assert_eq!(parse("PASS pässwörd".as_bytes()), Ok(Command::Pass("pässwörd")));

@@ -125,7 +125,7 @@ struct Plan {
     text: String,
     pair: Option<Pair>,
     postmaster: Account,
-    rows: Vec<((Table, Vec<u8>), Vec<u8>)>,
+    rows: Rowset,
 }
 
 impl Plan {
@@ -176,7 +176,7 @@ impl Plan {
         let tls = (format!("{TLS_DIR}/{CERTIFICATE}"), format!("{TLS_DIR}/{KEY}"));
         let tls = pair.as_ref().map(|_| (tls.0.as_str(), tls.1.as_str()));
         let text = config::template(&config, tls);
-        let rows = rows.0.lock().clone().into_iter().collect();
+        let rows = std::mem::take(&mut *rows.0.lock());
         Ok(Plan { text, pair, postmaster, rows })
     }
 
@@ -228,7 +228,10 @@ impl Plan {
 
 /// Small tables in memory: where the directory's first rows are drafted.
 #[derive(Default)]
-struct Draft(Mutex<BTreeMap<(Table, Vec<u8>), Vec<u8>>>);
+struct Draft(Mutex<Rowset>);
+
+/// Values by table and key.
+type Rowset = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 impl Rows for Draft {
     fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {

@@ -29,6 +29,8 @@
 //!
 //! RFCs: 5321, 2920, 3030.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;

@@ -46,3 +46,8 @@ mod capi;
 
 pub use engine::Engine;
 pub use error::{Error, Kind, Result};
+
+/// The README's Rust is compiled and run with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

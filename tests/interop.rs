@@ -39,6 +39,16 @@ fn every_octet_comes_back_to_foreign_clients() {
 }
 
 #[test]
+fn every_error_is_one_line_and_changes_nothing_on_disk() {
+    python("tests/interop/errors.py", &[]);
+}
+
+#[test]
+fn kill_9_script_notices_lost_doubled_damaged_and_returning_mail() {
+    python("tests/interop/faulty.py", &[]);
+}
+
+#[test]
 fn acknowledged_mail_survives_kill_9() {
     python("scripts/kill9.py", &["--rounds", "3"]);
 }

@@ -1,4 +1,14 @@
 //! Conversations of `tests/transcripts/`, played against the machines.
 
+#[path = "support/pop3.rs"]
+mod pop3;
+#[path = "support/smtp_machine.rs"]
+mod smtp_machine;
 #[path = "support/transcript.rs"]
 mod transcript;
+
+#[test]
+fn smtp_conversations_go_as_written() {
+    let played = transcript::play_folder::<smtp_machine::SmtpMachine>("smtp");
+    println!("{played} conversations");
+}

@@ -14,7 +14,7 @@ use crate::directory::{Account, Alias, Directory, NewAccount};
 use crate::error::{Error, Kind, Result};
 use crate::instance::{Config, ListenerConfig};
 use crate::mailbox::Mailboxes;
-use crate::pop3;
+use crate::runtime::control::ControlServer;
 use crate::runtime::tls::Acceptor;
 use crate::runtime::{Plan, Server};
 use crate::service::Shared;
@@ -84,6 +84,13 @@ pub struct Stats {
     pub index_bytes: u64,
 }
 
+/// What serves while the engine is started. The control socket goes first: a program that administers sees
+/// either a serving engine or none.
+struct Running {
+    control: ControlServer,
+    server: Server,
+}
+
 /// An open instance. Dropping it closes it.
 pub struct Engine {
     path: PathBuf,
@@ -93,7 +100,7 @@ pub struct Engine {
     store: Store,
     shared: Arc<Shared>,
     options: Options,
-    running: Mutex<Option<Server>>,
+    running: Mutex<Option<Running>>,
     closed: AtomicBool,
 }
 
@@ -160,23 +167,25 @@ impl Engine {
             shared: Arc::clone(&self.shared),
             clock: Arc::clone(&self.clock),
             smtp: self.config.smtp.clone(),
-            pop3: pop3::server::Limits::default(),
+            pop3: self.config.pop3.clone(),
             drain_millis: self.config.drain_millis,
             threads: self.options.threads,
             on_thread_start: log::thread_hook(self.options.log.clone(), self.options.log_level),
         })?;
+        let control = admin::control(server.handle(), &self.fs, &self.path, Arc::downgrade(self))?;
         for (config, address) in server.listening() {
             self.shared.emit(&Event::Listening { name: config.name, address: *address });
         }
-        *running = Some(server);
+        *running = Some(Running { control, server });
         Ok(())
     }
 
     /// The listeners that serve now.
     pub fn listeners(&self) -> Vec<Listening> {
         let running = self.running.lock();
-        let Some(server) = running.as_ref() else { return Vec::new() };
-        server
+        let Some(running) = running.as_ref() else { return Vec::new() };
+        running
+            .server
             .listening()
             .iter()
             .map(|(config, address)| Listening { config: config.clone(), address: *address })
@@ -186,9 +195,10 @@ impl Engine {
     /// Stops serving: no new connections, 421 to idle ones, running transactions may end within the
     /// configured time. Returns when every connection is gone. May be started again. Without effect when not started.
     pub fn stop(&self) -> Result<()> {
-        let server = self.running.lock().take();
-        if let Some(server) = server {
-            server.stop();
+        let running = self.running.lock().take();
+        if let Some(running) = running {
+            running.control.stop();
+            running.server.stop();
             self.shared.emit(&Event::Stopped);
         }
         Ok(())

@@ -25,6 +25,7 @@ use crate::smtp;
 use crate::time::Clock;
 
 pub mod connection;
+pub mod control;
 pub mod gate;
 pub mod tls;
 

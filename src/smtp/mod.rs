@@ -1,7 +1,10 @@
 //! SMTP as machines without I/O.
 //!
-//! [`server`] is the receiving side (RFC 5321, with its extensions); the client side comes beside it.
+//! [`server`] is the receiving side (RFC 5321, with its extensions); the client side comes beside it. [`reply`] is
+//! what a server says; the grammar of what it hears is in `command` and `parameter`.
 
+mod command;
+mod parameter;
 pub mod reply;
 pub mod server;
 

@@ -49,7 +49,7 @@ def cpython_messages():
             directories += [pathlib.Path(path) for path in module.__path__]
         except ImportError:
             pass
-    # Debian keeps the module in libpython3-testsuite; another interpreter of this machine may have it as well.
+    # Debian keeps the module in a package of its own; another interpreter of this machine may have it as well.
     directories += sorted(pathlib.Path("/usr/lib").glob("python3*/test/test_email"))
     directories += sorted(pathlib.Path.home().glob(".pyenv/versions/*/lib/python3*/test/test_email"))
     for directory in directories:
@@ -304,7 +304,7 @@ def main():
         assert client.stat() == (0, 0), client.stat()
         client.quit()
     if corpus is None:
-        skip("CPython's test_email is not on this machine (Debian: libpython3-testsuite)")
+        skip("CPython's test_email is not on this machine (Debian: libpython3.11-testsuite or the like)")
     print(f"ok {len(corpus)} files of CPython's test_email, each by six ways in", flush=True)
     if missing:
         skip(f"not installed: {', '.join(missing)}")

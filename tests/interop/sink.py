@@ -69,4 +69,7 @@ class Handler(socketserver.StreamRequestHandler):
                 self.wfile.flush()
                 return
             else:
-                self.say(b"250 2.0.0 ok")
+                self.other(line)
+
+    def other(self, line):
+        self.say(b"250 2.0.0 ok")

@@ -78,14 +78,14 @@ pub enum Progress {
 }
 
 /// What the file says before the conversation.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Setup {
     directives: Vec<Vec<String>>,
     rules: Vec<Rule>,
 }
 
 /// A verdict rule.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Rule {
     event: String,
     key: String,
@@ -103,10 +103,11 @@ impl Setup {
         self.words(name).is_some_and(|words| words.iter().any(|w| w == word))
     }
 
-    /// The number behind `% limit name`.
-    pub fn limit(&self, name: &str) -> Option<u64> {
-        self.directives.iter().find(|d| d[0] == "limit" && d[1] == name).map(|d| {
-            d[2].parse().unwrap_or_else(|_| panic!("% limit {name}: {} is not a number", d[2]))
+    /// The `% limit NAME NUMBER` lines.
+    pub fn limits(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.directives.iter().filter(|d| d[0] == "limit").map(|d| {
+            let [_, name, number] = &d[..] else { panic!("% limit NAME NUMBER") };
+            (name.as_str(), number.parse().unwrap_or_else(|_| panic!("{number} is no number")))
         })
     }
 

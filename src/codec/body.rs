@@ -1,11 +1,11 @@
-//! The body of DATA: where it ends, and which dots go (RFC 5321 4.1.1.4, 4.5.2).
+//! Message bodies on the wire: [`Decoder`] for DATA (RFC 5321 4.1.1.4, 4.5.2), [`Exact`] for BDAT (RFC 3030 2).
 //!
-//! Only CR LF `.` CR LF ends the body, where the CR LF of the DATA line itself counts as the first: an empty message
+//! For DATA, only CR LF `.` CR LF ends the body, where the CR LF of the DATA line itself counts as the first: an empty message
 //! is `.` CR LF alone. A dot at the start of a line that holds more is removed. A CR without LF, an LF without CR and
 //! a NUL make the body faulty, wherever they stand; the decoder says so and can be asked to go on looking for the
 //! end, by the same rule, so a `.` between bare line ends never ends anything (CVE-2023-51764 and its kin).
 //!
-//! The decoder copies nothing and holds no octets. Its whole memory is one bit: does a line start here? What cannot
+//! The DATA decoder copies nothing and holds no octets. Its whole memory is one bit: does a line start here? What cannot
 //! be decided yet (a CR at the end of the input, a dot that may be the end) stays unconsumed: two octets at most.
 //! Lines have no limit: a line is never split and never shortened.
 
@@ -114,9 +114,89 @@ impl Decoder {
     }
 }
 
+/// Looks through a body whose octets are counted: chunk after chunk, as they come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exact {
+    /// The last octet was a CR: an LF must come next, in the next chunk if need be.
+    after_cr: bool,
+}
+
+impl Exact {
+    /// A body of which nothing was seen yet.
+    pub const fn new() -> Exact {
+        Exact { after_cr: false }
+    }
+
+    /// How many octets at the front of `input` are good, and what comes behind them if that is not everything.
+    ///
+    /// A CR counts as good until the octet behind it shows that it is not.
+    pub fn check(&mut self, input: &[u8]) -> (usize, Option<Fault>) {
+        if input.is_empty() {
+            return (0, None);
+        }
+        let mut at = 0;
+        if self.after_cr {
+            if input.first() != Some(&b'\n') {
+                return (0, Some(Fault::BareCr));
+            }
+            self.after_cr = false;
+            at = 1;
+        }
+        loop {
+            let rest = input.get(at..).unwrap_or_default();
+            let Some(n) = memchr3(b'\r', b'\n', 0, rest) else { return (input.len(), None) };
+            match (rest.get(n), rest.get(n + 1)) {
+                (Some(b'\r'), Some(b'\n')) => at += n + 2,
+                (Some(b'\r'), Some(_)) => return (at + n + 1, Some(Fault::BareCr)),
+                (Some(b'\r'), None) => {
+                    self.after_cr = true;
+                    return (input.len(), None);
+                }
+                (Some(b'\n'), _) => return (at + n, Some(Fault::BareLf)),
+                _ => return (at + n, Some(Fault::Nul)),
+            }
+        }
+    }
+
+    /// The body is over: a CR may not be its last octet.
+    pub fn end(&self) -> Option<Fault> {
+        self.after_cr.then_some(Fault::BareCr)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exact_bodies_keep_every_octet_and_faults_do_not_depend_on_the_cuts() {
+        use Fault::{BareCr, BareLf, Nul};
+        let cases: [(&[u8], usize, Option<Fault>); 8] = [
+            (b".\r\n..\r\n", 7, None),
+            (b"no line end", 11, None),
+            (b"a\r\n\r\n", 5, None),
+            (b"a\nb", 1, Some(BareLf)),
+            (b"a\rb", 2, Some(BareCr)),
+            (b"a\r\r\n", 2, Some(BareCr)),
+            (b"a\r", 2, Some(BareCr)),
+            (b"a\0", 1, Some(Nul)),
+        ];
+        for (stream, good, fault) in cases {
+            for size in 1..=stream.len() {
+                let (mut exact, mut seen, mut found) = (Exact::new(), 0, None);
+                for piece in stream.chunks(size) {
+                    let (n, f) = exact.check(piece);
+                    seen += n;
+                    found = f;
+                    if found.is_some() {
+                        break;
+                    }
+                }
+                let found = found.or(exact.end());
+                assert_eq!((seen, found), (good, fault), "{} by {size}", stream.escape_ascii());
+            }
+        }
+    }
 
     /// The body, the faults, and what was left behind the end, for input in pieces of `size` octets.
     fn decode(stream: &[u8], size: usize) -> (Vec<u8>, Vec<Fault>, Option<Vec<u8>>) {

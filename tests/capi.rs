@@ -38,7 +38,7 @@ fn plain(name: &str) {
 
 fn sanitized(name: &str) {
     for compiler in ["gcc", "clang"] {
-        if !c::have(compiler) {
+        if !c::have_sanitizer(compiler, name) {
             continue;
         }
         let dir = c::scratch(&format!("{name}-{compiler}-asan"));

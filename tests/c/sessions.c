@@ -299,6 +299,7 @@ static int pop3(ph_pop3_server *session, struct talk *talk, const char *input, s
             uids[1] = 9;
             drop.uid_validity = 5;
             drop.octets = octets;
+            drop.uids = NULL;
             drop.count = 2;
             CHECK(ph_pop3_server_opened(session, &drop) == PH_E_NULL);
             drop.uids = uids;

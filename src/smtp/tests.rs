@@ -389,6 +389,12 @@ fn swallowing_a_refused_message_ends_some_time() {
     assert!(peer.closed);
 
     let mut peer = Peer::greeted(limits.clone());
+    peer.say(&format!("{ENVELOPE}DATA\r\n"));
+    assert_eq!(peer.say(&"\n".repeat(bound)), [0; 0]);
+    assert_eq!(peer.say("\n"), [554], "faults count as octets too");
+    assert!(peer.closed);
+
+    let mut peer = Peer::greeted(limits.clone());
     assert_eq!(peer.say(&format!("BDAT {bound} LAST\r\n")), [0; 0], "eaten");
     let mut peer = Peer::greeted(limits);
     assert_eq!(peer.say(&format!("BDAT {} LAST\r\n", bound + 1)), [503]);

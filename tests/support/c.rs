@@ -67,8 +67,11 @@ pub fn library_dir() -> &'static Path {
         }
         // A directory of our own: the name that programs are linked to has to be there, and the loader must not meet
         // a half-written library when another build runs.
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("lib-{}-{}", env!("CARGO_CRATE_NAME"), std::process::id()));
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
+            "lib-{}-{}",
+            env!("CARGO_CRATE_NAME"),
+            std::process::id()
+        ));
         std::fs::create_dir_all(&dir).expect("library directory");
         for (from, to) in [
             ("libposthouse.so", "libposthouse.so.0"),

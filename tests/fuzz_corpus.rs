@@ -1,9 +1,13 @@
 //! Replays the fuzzing corpus through the scenarios of `fuzz/scenarios`, so that what fuzzing once found stays found.
 
+#![allow(clippy::disallowed_methods)]
+
 use std::path::Path;
 
 #[path = "../fuzz/scenarios/address.rs"]
 mod address;
+#[path = "../fuzz/scenarios/pop3_server.rs"]
+mod pop3_server;
 #[path = "../fuzz/scenarios/smtp_server.rs"]
 mod smtp_server;
 
@@ -29,6 +33,11 @@ fn replay(target: &str, run: fn(&[u8])) {
 #[test]
 fn smtp_server_corpus_holds() {
     replay("smtp_server", smtp_server::run);
+}
+
+#[test]
+fn pop3_server_corpus_holds() {
+    replay("pop3_server", pop3_server::run);
 }
 
 #[test]

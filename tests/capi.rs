@@ -43,7 +43,8 @@ fn sanitized(name: &str) {
         }
         let dir = c::scratch(&format!("{name}-{compiler}-asan"));
         let binary = dir.join(name);
-        let flags = ["-std=c99", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
+        let flags =
+            ["-std=c99", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
         c::build(compiler, &flags, &[program(name)], c::Link::Shared, &binary);
         passes(name, Command::new(&binary).arg(&dir).env("ASAN_OPTIONS", "detect_leaks=1"));
     }

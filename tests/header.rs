@@ -76,8 +76,11 @@ fn symbols_are_listed_documented_and_exported() {
     if !c::have("nm") {
         return;
     }
-    let output =
-        c::run(Command::new("nm").args(["-D", "--defined-only"]).arg(c::library_dir().join("libposthouse.so")));
+    let output = c::run(
+        Command::new("nm")
+            .args(["-D", "--defined-only"])
+            .arg(c::library_dir().join("libposthouse.so")),
+    );
     let exported: BTreeSet<String> = String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter_map(|l| l.rsplit(' ').next())
@@ -142,7 +145,8 @@ fn sizes_and_offsets_of_public_structs_stay() {
         return;
     }
     let dir = c::scratch("layout");
-    let mut program = String::from("#include <stdio.h>\n#include \"posthouse.h\"\nint main(void)\n{\n");
+    let mut program =
+        String::from("#include <stdio.h>\n#include \"posthouse.h\"\nint main(void)\n{\n");
     let structs = header::structs(&checked_in());
     assert!(structs.len() > 20, "only {} structs found", structs.len());
     for layout in structs.iter().filter(|l| !l.fields.is_empty()) {

@@ -71,7 +71,8 @@ pub fn structs(header: &str) -> Vec<Layout> {
     let mut open: Option<Layout> = None;
     for line in header.lines() {
         let line = line.trim();
-        if let Some(name) = line.strip_prefix("typedef struct ").and_then(|l| l.strip_suffix(" {")) {
+        if let Some(name) = line.strip_prefix("typedef struct ").and_then(|l| l.strip_suffix(" {"))
+        {
             open = Some(Layout { name: name.to_owned(), fields: Vec::new() });
         } else if line.starts_with('}') {
             found.extend(open.take());
@@ -215,7 +216,9 @@ fn init_macros(text: &str) -> String {
     let mut out = String::new();
     for line in text.lines() {
         let _ = writeln!(out, "{line}");
-        let Some(name) = line.strip_prefix("} ").and_then(|l| l.strip_suffix(';')) else { continue };
+        let Some(name) = line.strip_prefix("} ").and_then(|l| l.strip_suffix(';')) else {
+            continue;
+        };
         let Some(layout) = layouts.iter().find(|l| l.name == name) else { continue };
         if layout.fields.first().is_none_or(|(first, _)| first != "struct_size") {
             continue;
@@ -295,11 +298,8 @@ fn error_constants(root: &Path) -> String {
         let constant = format!("\"{}\"", kind.constant());
         let lines: Vec<&str> = source.lines().collect();
         let at = lines.iter().position(|l| l.contains(&constant)).expect("the table's row");
-        let mut doc: Vec<&str> = lines[..at]
-            .iter()
-            .rev()
-            .map_while(|l| l.trim().strip_prefix("/// "))
-            .collect();
+        let mut doc: Vec<&str> =
+            lines[..at].iter().rev().map_while(|l| l.trim().strip_prefix("/// ")).collect();
         doc.reverse();
         let _ = writeln!(out, "/**\n * {}\n */", doc.join("\n * "));
         let _ = writeln!(out, "#define {} ({})\n", kind.constant(), kind.code());

@@ -18,6 +18,9 @@
 //!
 //! Rooms are floors: each uses what stands above it in this list, never below.
 
+// What input can reach must not end the host's process.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 // ground
 pub mod codec;
 pub mod error;

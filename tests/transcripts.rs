@@ -1,5 +1,7 @@
 //! Conversations of `tests/transcripts/`, played against the machines.
 
+#![allow(clippy::disallowed_methods)]
+
 #[path = "support/pop3.rs"]
 mod pop3;
 #[path = "support/smtp_machine.rs"]

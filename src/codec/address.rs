@@ -56,6 +56,11 @@ impl Address {
         true
     }
 
+    /// Octets of memory that it holds outside itself.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.text.capacity()
+    }
+
     /// The text as it was given.
     pub fn as_bytes(&self) -> &[u8] {
         &self.text

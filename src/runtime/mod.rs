@@ -8,6 +8,8 @@
 //! Stopping happens in three steps: listeners close; conversations are told (421 where SMTP allows it;
 //! a message whose end has come still gets its verdict); what is left after the drain time is dropped.
 
+#![allow(clippy::disallowed_methods)] // the room with the sockets and the threads
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;

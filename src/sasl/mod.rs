@@ -143,6 +143,14 @@ impl Exchange {
         })
     }
 
+    /// Octets of memory that it holds, itself included.
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Exchange>()
+            + self.authorization.capacity()
+            + self.login.capacity()
+            + self.password.capacity()
+    }
+
     fn take(&mut self, response: &[u8]) -> Option<Progress> {
         let text = std::str::from_utf8(response).ok()?;
         match (self.mechanism, self.state) {

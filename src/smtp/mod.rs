@@ -9,3 +9,6 @@ pub mod reply;
 pub mod server;
 
 pub use reply::Reply;
+
+#[cfg(test)]
+mod tests;

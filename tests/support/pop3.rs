@@ -49,14 +49,20 @@ fn octets(message: &[u8]) -> u64 {
 impl Machine for Pop3 {
     fn new(setup: &Setup) -> Pop3 {
         let mut limits = Limits::default();
-        let set = |name: &str, default: u64| setup.limit(name).unwrap_or(default);
-        limits.command_line = set("command_line", limits.command_line as u64) as usize;
-        limits.auth_line = set("auth_line", limits.auth_line as u64) as usize;
-        limits.errors = set("errors", limits.errors.into()) as u32;
-        limits.login_failures = set("login_failures", limits.login_failures.into()) as u32;
-        limits.output_bytes = set("output_bytes", limits.output_bytes as u64) as usize;
-        limits.idle_millis = set("idle_millis", limits.idle_millis);
-        limits.login_millis = set("login_millis", limits.login_millis);
+        let small = |n: u64| u32::try_from(n).expect("a limit of 32 bits");
+        let size = |n: u64| usize::try_from(n).expect("a limit that fits");
+        for (name, value) in setup.limits() {
+            match name {
+                "command_line" => limits.command_line = size(value),
+                "auth_line" => limits.auth_line = size(value),
+                "errors" => limits.errors = small(value),
+                "login_failures" => limits.login_failures = small(value),
+                "output_bytes" => limits.output_bytes = size(value),
+                "idle_millis" => limits.idle_millis = value,
+                "login_millis" => limits.login_millis = value,
+                _ => panic!("no such limit: {name}"),
+            }
+        }
         let config = Arc::new(ServerConfig { hostname: "mail.example.test".into(), limits });
         let keys: Vec<String> = (1..).map(|n: usize| n.to_string()).take(100).collect();
         let messages: Vec<Vec<u8>> = keys

@@ -304,7 +304,8 @@ impl<'s, M: Machine> Player<'s, M> {
                 return Err("the machine took output back".into());
             }
             self.pending.drain(..consumed);
-            for byte in self.out[before..].to_vec() {
+            let fresh = self.out[before..].to_vec();
+            for byte in fresh {
                 self.partial.push(byte);
                 if self.partial.ends_with(b"\r\n") {
                     let line = escape(&self.partial[..self.partial.len() - 2]);

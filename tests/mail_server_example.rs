@@ -31,7 +31,7 @@ fn c_example(name: &str, compiler: &str, link: c::Link) -> Option<PathBuf> {
     Some(binary)
 }
 
-fn round_trip(server: &PathBuf) {
+fn round_trip(server: &PathBuf, options: &[&str]) {
     if !c::have("python3") {
         return;
     }
@@ -39,6 +39,7 @@ fn round_trip(server: &PathBuf) {
         Command::new("python3")
             .arg("-B")
             .arg(c::root().join("tests/interop/roundtrip.py"))
+            .args(options)
             .arg("--command")
             .arg(server),
     );
@@ -47,20 +48,20 @@ fn round_trip(server: &PathBuf) {
 #[test]
 fn mail_server_in_c_gives_back_what_it_took() {
     if let Some(server) = c_example("mail_server", "gcc", c::Link::Shared) {
-        round_trip(&server);
+        round_trip(&server, &["--full"]);
     }
 }
 
 #[test]
 fn mail_server_in_c_bound_statically_gives_back_what_it_took() {
     if let Some(server) = c_example("mail_server", "clang", c::Link::Static) {
-        round_trip(&server);
+        round_trip(&server, &[]);
     }
 }
 
 #[test]
 fn mail_server_in_rust_gives_back_what_it_took() {
-    round_trip(&rust_example("mail_server"));
+    round_trip(&rust_example("mail_server"), &[]);
 }
 
 /// A running example that ends when its input is closed, also when the test fails.

@@ -682,7 +682,7 @@ typedef struct ph_engine_options {
     void *event_user_data;
     /** Called once with event_user_data when it is used no more. May be NULL. */
     ph_drop_fn event_drop_user_data;
-    /** Threads that serve connections. 0: one for each processor, at most 8. */
+    /** Threads that serve connections, at most 1024. 0: one for each processor, at most 8. */
     uint32_t threads;
     /** Must be 0. */
     uint32_t reserved;

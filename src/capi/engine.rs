@@ -43,6 +43,9 @@ struct Hooks {
 /// Something with an address of its own.
 struct Owner(#[allow(dead_code)] u8);
 
+/// Most threads that a host may ask for: beyond this it is a mistake, not a machine.
+const MOST_THREADS: u32 = 1024;
+
 type LogFn = unsafe extern "C" fn(*mut c_void, u32, ph_bytes, ph_bytes);
 type EventFn = unsafe extern "C" fn(*mut c_void, *const ph_event);
 
@@ -118,7 +121,7 @@ pub struct ph_engine_options {
     pub event_user_data: *mut c_void,
     /// Called once with event_user_data when it is used no more. May be NULL.
     pub event_drop_user_data: ph_drop_fn,
-    /// Threads that serve connections. 0: one for each processor, at most 8.
+    /// Threads that serve connections, at most 1024. 0: one for each processor, at most 8.
     pub threads: u32,
     /// Must be 0.
     pub reserved: u32,
@@ -412,6 +415,10 @@ fn engine_options(options: Option<&ph_engine_options>, hooks: &Hooks) -> Result<
         }
     };
     record::unused(options.reserved, "ph_engine_options.reserved")?;
+    if options.threads > MOST_THREADS {
+        let text = format!("threads is {}; the most is {MOST_THREADS}", options.threads);
+        return Err(Error::new(Kind::InvalidArgument, text));
+    }
     made.threads = usize::try_from(options.threads).unwrap_or(usize::MAX);
     if options.log.is_some() {
         made.log = hooks.log.clone().map(log_sink);

@@ -78,12 +78,16 @@ static void arguments(const char *path)
     FAILS(PH_E_INVALID_ARGUMENT, ph_engine_open(path, &options, &engine, &err));
     CHECK(dropped == 1); /* the library had taken it over */
     options.log_level = 0;
+    options.threads = 1025;
+    FAILS(PH_E_INVALID_ARGUMENT, ph_engine_open(path, &options, &engine, &err));
+    CHECK(dropped == 2);
+    options.threads = 0;
     memset(&later, 0, sizeof later);
     later.known = options;
     later.known.struct_size = (uint32_t)sizeof later;
     later.unknown[3] = 1;
     FAILS(PH_E_STRUCT_SIZE, ph_engine_open(path, &later.known, &engine, &err));
-    CHECK(dropped == 1);
+    CHECK(dropped == 2);
     later.unknown[3] = 0;
     OK(ph_engine_open(path, &later.known, &engine, &err));
     CHECK(err.code == PH_OK && err.message[0] == '\0');
@@ -128,7 +132,7 @@ static void arguments(const char *path)
     CHECK(err.smtp_code == 550);
     FAILS(PH_E_NOT_FOUND, ph_queue_remove(engine, 12345, &err));
     OK(ph_engine_close(engine, &err));
-    CHECK(dropped == 2);
+    CHECK(dropped == 3);
 }
 
 static void machine(const char *root)

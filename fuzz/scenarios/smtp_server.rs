@@ -15,13 +15,21 @@ use posthouse::time::Time;
 pub fn run(data: &[u8]) {
     let [setup, verdicts, stream @ ..] = data else { return };
     let whole = play(*setup, *verdicts, stream, |_| usize::MAX);
-    assert_eq!(whole, play(*setup, *verdicts, stream, |_| 1));
+    same(&whole, &play(*setup, *verdicts, stream, |_| 1));
     let mut state = u32::from(*setup) << 8 | u32::from(*verdicts) | 1;
     let pieces = play(*setup, *verdicts, stream, |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 24) as usize % 23 + 1
     });
-    assert_eq!(whole, pieces);
+    same(&whole, &pieces);
+}
+
+fn same(whole: &[u8], cut: &[u8]) {
+    assert!(whole == cut, "--- whole:\n{}\n--- cut:\n{}", show(whole), show(cut));
+}
+
+fn show(story: &[u8]) -> String {
+    story.escape_ascii().to_string().replace("\\n", "\\n\n")
 }
 
 fn play(setup: u8, verdicts: u8, stream: &[u8], mut cut: impl FnMut(usize) -> usize) -> Vec<u8> {

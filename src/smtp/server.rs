@@ -524,7 +524,8 @@ impl Server {
     }
 
     fn flush(&mut self, out: &mut Vec<u8>) {
-        if !self.hold && !self.pending.is_empty() {
+        // The caller forgets the transaction before the peer hears that it is over.
+        if !self.hold && !self.reset_owed && !self.pending.is_empty() {
             out.extend_from_slice(&self.pending);
             self.pending.clear();
             if self.pending.capacity() > KEPT_OCTETS {
@@ -538,7 +539,6 @@ impl Server {
     fn run(&mut self, now: Time, input: &[u8], out: &mut Vec<u8>) -> (usize, usize, Signal) {
         let mut at = 0;
         loop {
-            // The caller forgets the transaction before the peer hears that it is over.
             if mem::take(&mut self.reset_owed) {
                 return (at, at, Signal::Reset);
             }

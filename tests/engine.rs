@@ -180,7 +180,7 @@ fn starttls_and_stls_lead_to_the_same_mail() {
     pop3.pop3("RETR 1", "+OK");
     assert_eq!(without_trace(&pop3.multi_line(), "a@else.test", "ESMTPS"), big.as_bytes());
     pop3.pop3("RETR 2", "+OK");
-    assert_eq!(without_trace(&pop3.multi_line(), "a@else.test", "SMTPS"), b"Subject: 2\r\n\r\n");
+    assert_eq!(without_trace(&pop3.multi_line(), "a@else.test", "SMTP"), b"Subject: 2\r\n\r\n");
 }
 
 #[test]
@@ -277,6 +277,44 @@ fn a_second_opening_is_refused_and_changes_nothing() {
     assert!(!error.message().contains('\n'));
     assert_eq!(picture(&house.path()), before);
     engine.close().unwrap();
+    Engine::open(&house.path(), Options::default()).unwrap();
+}
+
+#[test]
+fn a_wrong_path_is_named_and_nothing_is_made() {
+    let house = House::new();
+    let error = Engine::open(&house.path(), Options::default()).err().unwrap();
+    assert!(matches!(error.kind(), Kind::PathNotFound | Kind::NotAnInstance), "{error:?}");
+    assert!(error.message().contains(&house.path().display().to_string()), "{error}");
+    assert!(!house.path().exists());
+    // A directory of somebody else's is left alone too.
+    std::fs::create_dir(house.path()).unwrap();
+    std::fs::write(house.path().join("notes.txt"), "mine").unwrap();
+    let before = picture(&house.path());
+    let error = Engine::open(&house.path(), Options::default()).err().unwrap();
+    assert_eq!(error.kind(), Kind::NotAnInstance);
+    assert!(!error.message().contains('\n'), "{error}");
+    assert_eq!(picture(&house.path()), before);
+}
+
+#[test]
+fn a_corrupt_format_file_is_named_and_nothing_is_changed() {
+    let house = House::new();
+    house.set_up(&["smtp"]);
+    let file = house.path().join("FORMAT");
+    let whole = std::fs::read(&file).unwrap();
+    for at in 0..whole.len() {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        std::fs::write(&file, &bytes).unwrap();
+        let before = picture(&house.path());
+        let error = Engine::open(&house.path(), Options::default()).err().unwrap();
+        assert!(matches!(error.kind(), Kind::Corrupt | Kind::FormatNewer), "byte {at}: {error:?}");
+        assert!(error.message().contains("FORMAT"), "{error}");
+        assert!(!error.message().contains('\n'), "{error}");
+        assert_eq!(picture(&house.path()), before);
+    }
+    std::fs::write(&file, &whole).unwrap();
     Engine::open(&house.path(), Options::default()).unwrap();
 }
 

@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 /// never NULL on the way out. What a ph_bytes of the library points to is borrowed; each function and struct says
 /// for how long.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct ph_bytes {
     /// The first octet.
     pub data: *const u8,

@@ -34,6 +34,9 @@ use crate::sync::Mutex;
 use crate::time::Clock;
 use crate::vfs::{Entry, Fs, Lock, Open};
 
+#[cfg(test)]
+mod tests;
+
 /// The configuration while set-up runs, and after it was interrupted.
 pub const UNFINISHED: &str = "posthouse.toml.unfinished";
 
@@ -114,18 +117,7 @@ pub fn setup(
 ) -> Result<()> {
     // The cheap refusals first: hashing and key making take their time.
     Place::look(fs.as_ref(), directory)?;
-    let plan = Plan::new(fs.as_ref(), clock.as_ref(), setup)?;
-    let place = Place::claim(fs, directory)?;
-    match plan.make(fs, clock, directory) {
-        Ok(()) => {
-            place.finished();
-            Ok(())
-        }
-        Err(e) => {
-            place.undo();
-            Err(e.within(format_args!("setup of {}", directory.display())))
-        }
-    }
+    Plan::new(fs.as_ref(), clock.as_ref(), setup)?.carry_out(fs, clock, directory)
 }
 
 /// Everything that will be written, validated.
@@ -133,7 +125,7 @@ struct Plan {
     text: String,
     pair: Option<Pair>,
     postmaster: Account,
-    rows: Vec<((Table, Vec<u8>), Vec<u8>)>,
+    rows: Rowset,
 }
 
 impl Plan {
@@ -184,8 +176,23 @@ impl Plan {
         let tls = (format!("{TLS_DIR}/{CERTIFICATE}"), format!("{TLS_DIR}/{KEY}"));
         let tls = pair.as_ref().map(|_| (tls.0.as_str(), tls.1.as_str()));
         let text = config::template(&config, tls);
-        let rows = rows.0.lock().clone().into_iter().collect();
+        let rows = std::mem::take(&mut *rows.0.lock());
         Ok(Plan { text, pair, postmaster, rows })
+    }
+
+    /// Steps 2 to 5.
+    fn carry_out(&self, fs: &Arc<dyn Fs>, clock: &Arc<dyn Clock>, dir: &Path) -> Result<()> {
+        let place = Place::claim(fs, dir)?;
+        match self.make(fs, clock, dir) {
+            Ok(()) => {
+                place.finished();
+                Ok(())
+            }
+            Err(e) => {
+                place.undo();
+                Err(e.within(format_args!("setup of {}", dir.display())))
+            }
+        }
     }
 
     /// Steps 3 to 5 in a directory that is ours.
@@ -221,7 +228,10 @@ impl Plan {
 
 /// Small tables in memory: where the directory's first rows are drafted.
 #[derive(Default)]
-struct Draft(Mutex<BTreeMap<(Table, Vec<u8>), Vec<u8>>>);
+struct Draft(Mutex<Rowset>);
+
+/// Values by table and key.
+type Rowset = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 impl Rows for Draft {
     fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {

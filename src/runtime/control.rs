@@ -7,6 +7,7 @@
 //! The conversation, in lines that end in LF:
 //! ```text
 //! client: posthouse-control 1 <token>
+//! server: {"welcome":1}
 //! client: <request as JSON>                          one after the other, until it closes
 //! server: {"progress":[<done>,<total>]}              any number, while a request is worked on
 //! server: {"answer":<JSON>}                          or
@@ -28,7 +29,7 @@ pub mod server;
 #[cfg(test)]
 mod tests;
 
-pub use client::Client;
+pub use client::{Client, Found};
 pub use server::ControlServer;
 
 /// The file's name in the instance's directory.
@@ -42,6 +43,9 @@ const FILE_BYTES: u64 = 256;
 
 /// What the first line begins with: the protocol and its version.
 const GREETING: &str = "posthouse-control 1 ";
+
+/// What the engine answers to the right token, without the line end.
+const WELCOME: &str = "{\"welcome\":1}";
 
 /// Longest first line in bytes.
 const GREETING_BYTES: usize = 128;

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+use std::time::UNIX_EPOCH;
 
 /// Warnings that every program of ours has to pass.
 pub const STRICT: &[&str] = &["-Wall", "-Wextra", "-pedantic-errors", "-Werror"];
@@ -36,6 +37,28 @@ pub fn have(tool: &str) -> bool {
     found
 }
 
+/// Whether a compiler has what AddressSanitizer needs, which some systems package apart. Said like a missing tool.
+pub fn have_sanitizer(compiler: &str, name: &str) -> bool {
+    if !have(compiler) {
+        return false;
+    }
+    let dir = scratch(&format!("sanitizer-{compiler}-{}-{name}", std::process::id()));
+    let source = dir.join("nothing.c");
+    std::fs::write(&source, "int main(void) { return 0; }\n").expect("write");
+    let linked = Command::new(compiler)
+        .args(["-fsanitize=address,undefined", "-o"])
+        .arg(dir.join("nothing"))
+        .arg(source)
+        .output()
+        .is_ok_and(|o| o.status.success());
+    if !linked {
+        let text = format!("{compiler} has no sanitizer library (Debian: libclang-rt-dev)");
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "{text}");
+        eprintln!("SKIP: {text}; what needs it was not tested");
+    }
+    linked
+}
+
 /// Runs a command and panics with everything it said when it fails.
 pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"));
@@ -65,28 +88,46 @@ pub fn library_dir() -> &'static Path {
                 .arg(target)
                 .current_dir(root()));
         }
-        // A directory of our own: the name that programs are linked to has to be there, and the loader must not meet
-        // a half-written library when another build runs.
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
-            "lib-{}-{}",
-            env!("CARGO_CRATE_NAME"),
-            std::process::id()
-        ));
-        std::fs::create_dir_all(&dir).expect("library directory");
+        // A directory for each build: the name that programs are linked to has to be there, and the loader must not
+        // meet a half-written library when another build runs.
+        let made = std::fs::metadata(&shared).and_then(|m| m.modified()).expect("its time");
+        let made = made.duration_since(UNIX_EPOCH).expect("a time after 1970").as_nanos();
+        let tmp = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        let dir = tmp.join(format!("lib-{made}"));
+        if dir.exists() {
+            return dir;
+        }
+        forget_old_builds(&tmp);
+        let draft = tmp.join(format!("lib-{made}.{}", std::process::id()));
+        std::fs::create_dir_all(&draft).expect("library directory");
         for (from, to) in [
             ("libposthouse.so", "libposthouse.so.0"),
             ("libposthouse.so", "libposthouse.so"),
             ("libposthouse.a", "libposthouse.a"),
         ] {
-            let to = dir.join(to);
-            let _ = std::fs::remove_file(&to);
-            let from = deps.join(from);
+            let (from, to) = (deps.join(from), draft.join(to));
             std::fs::hard_link(&from, &to)
                 .or_else(|_| std::fs::copy(&from, &to).map(drop))
                 .unwrap_or_else(|e| panic!("cannot link {}: {e}", from.display()));
         }
+        if std::fs::rename(&draft, &dir).is_err() {
+            // Another test program was quicker.
+            let _ = std::fs::remove_dir_all(&draft);
+        }
         dir
     })
+}
+
+/// Links to libraries of earlier builds keep their space; an hour later nobody runs with them any more.
+fn forget_old_builds(tmp: &Path) {
+    for entry in std::fs::read_dir(tmp).into_iter().flatten().flatten() {
+        let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        if entry.file_name().to_string_lossy().starts_with("lib-")
+            && age.is_some_and(|age| age.as_secs() > 3600)
+        {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// How a program is bound to our library.

@@ -1,8 +1,8 @@
 //! The asking side of the control socket: blocking, without a runtime.
 //!
-//! A control file without a listener behind it is a dead engine's: [`Client::connect`] then answers `None`, and the
-//! caller opens the instance itself, as without a file. Whether an engine that does not answer is dead
-//! is told by the instance's lock, not here.
+//! A control file without an engine behind it that knows the token is a dead engine's: [`Client::connect`] then
+//! answers [`Found::Stale`], and the caller opens the instance itself, as without a file. Whether an
+//! engine that does not answer is dead is told by the instance's lock, not here.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{ANSWER_BYTES, GREETING, Place, REQUEST_BYTES};
+use super::{ANSWER_BYTES, GREETING, Place, REQUEST_BYTES, WELCOME};
 use crate::error::{Error, Kind, Result, kind_of_io};
 use crate::vfs::Fs;
 
@@ -21,6 +21,19 @@ const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// How long an engine may work without a word.
 const ANSWER_TIME: Duration = Duration::from_secs(300);
 
+/// How long an engine may take to accept the token.
+const GREETING_TIME: Duration = Duration::from_secs(5);
+
+/// What [`Client::connect`] found.
+pub enum Found {
+    /// The engine that serves the instance.
+    Engine(Client),
+    /// A control file, and nobody behind it.
+    Stale,
+    /// No control file: no engine serves the instance.
+    Nothing,
+}
+
 /// A connection to a running engine.
 pub struct Client {
     stream: TcpStream,
@@ -28,26 +41,29 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the engine that serves an instance; `None` when none does.
+    /// Connects to the engine that serves an instance.
     ///
     /// # Errors
     /// Those of reading the control file.
-    pub fn connect(fs: &dyn Fs, instance: &Path) -> Result<Option<Client>> {
-        let Some(place) = Place::read(fs, instance)? else { return Ok(None) };
+    pub fn connect(fs: &dyn Fs, instance: &Path) -> Result<Found> {
+        let Some(place) = Place::read(fs, instance)? else { return Ok(Found::Nothing) };
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, place.port));
         let connect = || {
             let mut stream = TcpStream::connect_timeout(&address, CONNECT_TIME)?;
             stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(ANSWER_TIME))?;
+            stream.set_read_timeout(Some(GREETING_TIME))?;
             stream.set_write_timeout(Some(ANSWER_TIME))?;
             stream.write_all(format!("{GREETING}{}\n", place.token).as_bytes())?;
-            Ok::<_, std::io::Error>(stream)
+            Ok::<_, std::io::Error>(Client { stream, input: Vec::new() })
         };
-        match connect() {
-            Ok(stream) => Ok(Some(Client { stream, input: Vec::new() })),
-            // Nobody listens there: the engine died without removing its file.
-            Err(_) => Ok(None),
+        let Ok(mut client) = connect() else { return Ok(Found::Stale) };
+        // Another program may have been given the port since.
+        match client.line(WELCOME.len().saturating_add(1)) {
+            Ok(line) if line.trim_ascii_end() == WELCOME.as_bytes() => {}
+            _ => return Ok(Found::Stale),
         }
+        client.stream.set_read_timeout(Some(ANSWER_TIME)).map_err(|e| lost(&e))?;
+        Ok(Found::Engine(client))
     }
 
     /// Asks and waits for the answer. `progress(done, total)` is called for every report on the way.
@@ -62,7 +78,7 @@ impl Client {
         line.push(b'\n');
         self.stream.write_all(&line).map_err(|e| lost(&e))?;
         loop {
-            let line = self.line()?;
+            let line = self.line(ANSWER_BYTES)?;
             let mut message: Value = serde_json::from_slice(&line).map_err(|e| {
                 Error::new(Kind::Protocol, format!("the engine's answer is not understood: {e}"))
             })?;
@@ -83,7 +99,7 @@ impl Client {
         }
     }
 
-    fn line(&mut self) -> Result<Vec<u8>> {
+    fn line(&mut self, limit: usize) -> Result<Vec<u8>> {
         let mut searched = 0;
         loop {
             let fresh = self.input.get(searched..).unwrap_or_default();
@@ -91,7 +107,7 @@ impl Client {
                 return Ok(self.input.drain(..=end).collect());
             }
             searched = self.input.len();
-            if searched >= ANSWER_BYTES {
+            if searched >= limit {
                 return Err(Error::new(Kind::Protocol, "the engine's answer has no end"));
             }
             let mut buffer = [0; 16384];

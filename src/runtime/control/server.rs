@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::{
     ANSWER_BYTES, Administrator, Answer, FILE, GREETING, GREETING_BYTES, Place, REQUEST_BYTES,
-    TOKEN_BYTES,
+    TOKEN_BYTES, WELCOME,
 };
 use crate::error::{Error, Kind, Result, kind_of_io};
 use crate::sync::{Condvar, Mutex};
@@ -171,6 +171,7 @@ async fn converse(stream: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()
     if !known {
         return Ok(());
     }
+    wire.send(format!("{WELCOME}\n").as_bytes()).await?;
     loop {
         let Ok(request) = timeout(REQUEST_TIME, wire.line(REQUEST_BYTES)).await else {
             return Ok(());

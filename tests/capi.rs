@@ -99,4 +99,4 @@ macro_rules! programs {
     };
 }
 
-programs!(engine, errors, messages, sessions);
+programs!(engine, errors, messages, sequences, sessions);

@@ -1,6 +1,6 @@
 //! Bytes to values and back: pure functions without input or output.
 //!
-//! [`address`] and [`path`] know mail addresses, [`line`] and [`body`] frame what comes over a wire, [`base64`] and
+//! [`address`] and [`path`] know mail addresses, [`mod@line`] and [`body`] frame what comes over a wire, [`base64`] and
 //! [`date`] spell values, [`mime`] reads a message's header. None of them keeps state between calls except the two
 //! framers, whose state is a few bits. Everything here takes hostile input.
 

@@ -396,7 +396,7 @@ pub fn handle_with(
 /// # Errors
 /// The operating system's, when no loopback port is to be had or `control` cannot be written.
 pub fn control(
-    runtime: &tokio::runtime::Handle,
+    runtime: &crate::runtime::Handle,
     fs: &Arc<dyn Fs>,
     instance: &Path,
     engine: Weak<Engine>,

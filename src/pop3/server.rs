@@ -32,18 +32,25 @@
 //! in do not. While the caller owes a verdict there is no deadline. At the deadline the session ends without a
 //! reply and without removing anything (RFC 1939 3).
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
-use super::body::Writer;
-use super::command::{self, Command};
-use crate::codec::base64;
+use super::command;
+use super::maildrop::Marks;
+use super::reply::{code, line};
 use crate::codec::line::{Fault, Frame, Framer};
-use crate::sasl::{self, Exchange, Mechanism, Progress};
+use crate::sasl::{self, Exchange, Mechanism};
 use crate::session::{Next, Session, Step};
 use crate::time::Time;
+
+mod authorization;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
+pub use super::maildrop::{Entry, Maildrop};
+
+use authorization::Login;
+use transaction::{Body, Listing};
 
 /// What is the same for all connections of a listener.
 #[derive(Clone, Debug)]
@@ -97,24 +104,6 @@ pub struct Offer {
     pub stls: bool,
     /// Logging in is allowed.
     pub login: bool,
-}
-
-/// One message of a maildrop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Octets as RETR sends them, without dot-stuffing and without the final `.` line (RFC 1939 11).
-    pub octets: u64,
-    /// Its UID; with the maildrop's validity it makes the UIDL.
-    pub uid: u32,
-}
-
-/// A maildrop as it stands when the session enters the TRANSACTION state. Frozen for the session.
-#[derive(Clone, Debug, Default)]
-pub struct Maildrop {
-    /// UIDVALIDITY of the mailbox; part of every UIDL.
-    pub validity: u32,
-    /// The messages; message number n is at n - 1.
-    pub entries: Vec<Entry>,
 }
 
 /// Why a login did not open the maildrop.
@@ -217,35 +206,6 @@ enum State {
     Closed,
 }
 
-/// What a login is verified with.
-enum Login {
-    /// USER and PASS. To the verifier the same as the LOGIN mechanism, which copies them.
-    Password { login: Box<str>, password: Zeroizing<String> },
-    /// AUTH.
-    Sasl(Exchange),
-}
-
-/// The listings of many lines.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Listing {
-    Sizes,
-    Ids,
-}
-
-/// A message on its way to the client.
-#[derive(Clone, Copy)]
-struct Body {
-    index: usize,
-    offset: u64,
-    writer: Writer,
-    /// For RETR the octets to announce.
-    octets: Option<u64>,
-    /// The first line of the reply stands in the output.
-    started: bool,
-    /// The caller was asked and has not answered.
-    asked: bool,
-}
-
 /// An event without what it borrows.
 enum Signal {
     Connect,
@@ -257,18 +217,6 @@ enum Signal {
 
 /// How [`Server::advance`] ends.
 type Advance = Next<Signal>;
-
-/// Codes of RFC 2449 8 and RFC 3206, with the space behind them.
-mod code {
-    pub(super) const NONE: &str = "";
-    pub(super) const AUTH: &str = "[AUTH] ";
-    pub(super) const IN_USE: &str = "[IN-USE] ";
-    pub(super) const TEMPORARY: &str = "[SYS/TEMP] ";
-    pub(super) const PERMANENT: &str = "[SYS/PERM] ";
-}
-
-/// The least that is asked for at once, so that a nearly full output does not lead to tiny reads.
-const BODY_MIN: usize = 4096;
 
 /// Longest text of a refusal, so that the line stays within 512 octets (RFC 1939 3).
 const REFUSAL_MAX: usize = 500;
@@ -550,254 +498,6 @@ impl Server {
         }
     }
 
-    /// A command in the AUTHORIZATION state.
-    fn authorization(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Option<Signal> {
-        match command {
-            Command::Capa => self.capabilities(out),
-            Command::Quit => {
-                line(out, format_args!("+OK bye"));
-                self.set_state(State::Closed);
-            }
-            Command::Stls => {
-                if self.offers_stls() {
-                    line(out, format_args!("+OK begin the TLS handshake"));
-                    self.set_state(State::AwaitTls);
-                    return Some(Signal::StartTls);
-                }
-                let text =
-                    if self.offer.tls { "TLS is on already" } else { "TLS is not available" };
-                self.fail(code::NONE, text, out);
-            }
-            Command::User(_) | Command::Pass(_) | Command::Auth { .. } if !self.offer.login => {
-                let text = if self.offers_stls() {
-                    "logging in needs TLS: use STLS first"
-                } else {
-                    "logging in is not allowed on this connection"
-                };
-                self.fail(code::NONE, text, out);
-            }
-            Command::User(name) => {
-                self.user = Some(name.into());
-                // The same for every name: whether it exists is not told.
-                line(out, format_args!("+OK now the password"));
-            }
-            Command::Pass(password) => {
-                let Some(login) = self.user.take() else {
-                    self.fail(code::NONE, "USER comes before PASS", out);
-                    return None;
-                };
-                let password = Zeroizing::new(password.to_owned());
-                self.set_state(State::AwaitLogin(Box::new(Login::Password { login, password })));
-                return Some(Signal::Login);
-            }
-            Command::Auth { mechanism: None, .. } => {
-                line(out, format_args!("+OK mechanisms follow"));
-                for mechanism in Mechanism::ALL {
-                    line(out, format_args!("{}", mechanism.name()));
-                }
-                line(out, format_args!("."));
-            }
-            Command::Auth { mechanism: Some(name), initial } => {
-                let Some(mechanism) = Mechanism::from_name(name.as_bytes()) else {
-                    self.fail(code::NONE, "unknown mechanism", out);
-                    return None;
-                };
-                let exchange = Exchange::new(mechanism);
-                let challenge = exchange.challenge();
-                self.set_state(State::Exchange(Box::new(exchange)));
-                match initial {
-                    // A single equals sign is an empty response (RFC 5034 4).
-                    Some("=") => return self.response(b"", out),
-                    Some(text) => return self.response(text.as_bytes(), out),
-                    None => return self.progress(challenge, out),
-                }
-            }
-            _ => self.fail(code::NONE, "log in first", out),
-        }
-        None
-    }
-
-    /// The client's line in an AUTH exchange.
-    fn response(&mut self, text: &[u8], out: &mut Vec<u8>) -> Option<Signal> {
-        if text == b"*" {
-            self.set_state(State::Authorization);
-            self.fail(code::NONE, "authentication was cancelled", out);
-            return None;
-        }
-        let Some(response) = base64::decode(text) else {
-            self.set_state(State::Authorization);
-            self.fail(code::NONE, "the response is not Base64", out);
-            return None;
-        };
-        let State::Exchange(exchange) = &mut self.state else { return None };
-        let progress = exchange.respond(&response);
-        self.progress(progress, out)
-    }
-
-    fn progress(&mut self, progress: Progress, out: &mut Vec<u8>) -> Option<Signal> {
-        match progress {
-            Progress::Challenge(text) => {
-                let mut challenge = String::new();
-                base64::encode(text.as_bytes(), &mut challenge);
-                line(out, format_args!("+ {challenge}"));
-                None
-            }
-            Progress::Malformed => {
-                self.set_state(State::Authorization);
-                self.fail(code::NONE, "the response does not have the mechanism's form", out);
-                None
-            }
-            Progress::Ask => {
-                let State::Exchange(exchange) =
-                    std::mem::replace(&mut self.state, State::Authorization)
-                else {
-                    return None;
-                };
-                self.set_state(State::AwaitLogin(Box::new(Login::Sasl(*exchange))));
-                Some(Signal::Login)
-            }
-        }
-    }
-
-    /// A command in the TRANSACTION state.
-    fn transaction(&mut self, command: Command<'_>, out: &mut Vec<u8>) -> Option<Signal> {
-        match command {
-            Command::Capa => self.capabilities(out),
-            Command::Stat => {
-                line(out, format_args!("+OK {} {}", self.marks.count, self.marks.octets));
-            }
-            Command::List(None) => {
-                let Marks { count, octets, .. } = self.marks;
-                line(out, format_args!("+OK {count} messages ({octets} octets)"));
-                self.set_state(State::Listing(Listing::Sizes, 0));
-            }
-            Command::Uidl(None) => {
-                line(out, format_args!("+OK unique ids follow"));
-                self.set_state(State::Listing(Listing::Ids, 0));
-            }
-            Command::List(Some(number)) => {
-                if let Some((_, entry)) = self.message(number, out) {
-                    line(out, format_args!("+OK {number} {}", entry.octets));
-                }
-            }
-            Command::Uidl(Some(number)) => {
-                if let Some((_, entry)) = self.message(number, out) {
-                    let id = UniqueId(self.maildrop.validity, entry.uid);
-                    line(out, format_args!("+OK {number} {id}"));
-                }
-            }
-            Command::Retr(number) => {
-                if let Some((index, entry)) = self.message(number, out) {
-                    let body = Body::new(index, Writer::whole(), Some(entry.octets));
-                    self.set_state(State::Body(body));
-                }
-            }
-            Command::Top(number, lines) => {
-                if let Some((index, _)) = self.message(number, out) {
-                    self.set_state(State::Body(Body::new(index, Writer::top(lines), None)));
-                }
-            }
-            Command::Dele(number) => {
-                if let Some((index, entry)) = self.message(number, out) {
-                    self.marks.delete(index, entry);
-                    line(out, format_args!("+OK message {number} is marked as deleted"));
-                }
-            }
-            Command::Rset => {
-                self.marks = Marks::of(&self.maildrop.entries);
-                let Marks { count, octets, .. } = self.marks;
-                line(out, format_args!("+OK {count} messages ({octets} octets)"));
-            }
-            Command::Noop => line(out, format_args!("+OK")),
-            Command::Quit => {
-                let marks = &self.marks;
-                self.deleted =
-                    (0..self.maildrop.entries.len()).filter(|n| marks.is_deleted(*n)).collect();
-                self.set_state(State::AwaitUpdate);
-                return Some(Signal::Update);
-            }
-            Command::User(_) | Command::Pass(_) | Command::Auth { .. } | Command::Stls => {
-                self.fail(code::NONE, "you are logged in already", out);
-            }
-        }
-        None
-    }
-
-    /// The message of this number unless it is marked as deleted. Otherwise the reply says what is wrong.
-    fn message(&mut self, number: u32, out: &mut Vec<u8>) -> Option<(usize, Entry)> {
-        let index = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
-        match index.and_then(|index| Some((index, *self.maildrop.entries.get(index)?))) {
-            Some((index, _)) if self.marks.is_deleted(index) => {
-                self.fail(code::NONE, "the message is marked as deleted", out);
-                None
-            }
-            Some(found) => Some(found),
-            None => {
-                self.fail(code::NONE, "no such message", out);
-                None
-            }
-        }
-    }
-
-    /// Goes on with a listing or a body, at most until the output is full.
-    fn send(&mut self, out: &mut Vec<u8>) -> Option<Signal> {
-        let full = self.config.limits.output_bytes;
-        match &mut self.state {
-            State::Body(body) => {
-                body.asked = true;
-                let max = full.saturating_sub(out.len()).max(BODY_MIN);
-                return Some(Signal::NeedBody { index: body.index, offset: body.offset, max });
-            }
-            State::Listing(listing, next) => {
-                while out.len() < full {
-                    let index = *next;
-                    let Some(entry) = self.maildrop.entries.get(index) else {
-                        line(out, format_args!("."));
-                        self.set_state(State::Transaction);
-                        return None;
-                    };
-                    *next += 1;
-                    if self.marks.is_deleted(index) {
-                        continue;
-                    }
-                    let number = index + 1;
-                    match listing {
-                        Listing::Sizes => line(out, format_args!("{number} {}", entry.octets)),
-                        Listing::Ids => {
-                            let id = UniqueId(self.maildrop.validity, entry.uid);
-                            line(out, format_args!("{number} {id}"));
-                        }
-                    }
-                }
-            }
-            _ => {}
-        }
-        None
-    }
-
-    /// The reply to a login that failed.
-    fn deny(&mut self, denial: Denial, out: &mut Vec<u8>) {
-        match denial {
-            Denial::Credentials => {
-                self.login_failures = self.login_failures.saturating_add(1);
-                self.fail(code::AUTH, "wrong login name or password", out);
-                if self.login_failures >= self.config.limits.login_failures {
-                    self.set_state(State::Closed);
-                }
-            }
-            Denial::InUse => {
-                self.fail(code::IN_USE, "another session has the maildrop open", out);
-            }
-            Denial::Temporary => {
-                self.fail(
-                    code::TEMPORARY,
-                    "the maildrop cannot be opened now, try again later",
-                    out,
-                );
-            }
-        }
-    }
-
     /// `-ERR`; the connection is closed when there were too many.
     fn fail(&mut self, code: &str, text: &str, out: &mut Vec<u8>) {
         self.failures = self.failures.saturating_add(1);
@@ -895,80 +595,4 @@ impl Server {
             }
         })
     }
-}
-
-impl Body {
-    fn new(index: usize, writer: Writer, octets: Option<u64>) -> Body {
-        Body { index, offset: 0, writer, octets, started: false, asked: false }
-    }
-
-    /// The first line of the reply, once it is known that there are bytes.
-    fn start(&mut self, out: &mut Vec<u8>) {
-        if !std::mem::replace(&mut self.started, true) {
-            match self.octets {
-                Some(octets) => line(out, format_args!("+OK {octets} octets")),
-                None => line(out, format_args!("+OK the top of the message follows")),
-            }
-        }
-    }
-}
-
-/// Which messages are marked as deleted, and the sums of the others.
-#[derive(Default)]
-struct Marks {
-    /// A bit for each message; empty while none is marked.
-    bits: Vec<u64>,
-    entries: usize,
-    /// Messages not marked.
-    count: usize,
-    /// Their octets.
-    octets: u64,
-}
-
-impl Marks {
-    /// No marks.
-    fn of(entries: &[Entry]) -> Marks {
-        Marks {
-            bits: Vec::new(),
-            entries: entries.len(),
-            count: entries.len(),
-            octets: entries.iter().fold(0, |sum, entry| sum.saturating_add(entry.octets)),
-        }
-    }
-
-    fn is_deleted(&self, index: usize) -> bool {
-        self.bits.get(index / 64).is_some_and(|word| word & (1 << (index % 64)) != 0)
-    }
-
-    fn delete(&mut self, index: usize, entry: Entry) {
-        self.bits.resize(self.entries.div_ceil(64), 0);
-        if let Some(word) = self.bits.get_mut(index / 64) {
-            *word |= 1 << (index % 64);
-            self.count = self.count.saturating_sub(1);
-            self.octets = self.octets.saturating_sub(entry.octets);
-        }
-    }
-}
-
-/// What UIDL shows: UIDVALIDITY and UID.
-struct UniqueId(u32, u32);
-
-impl std::fmt::Display for UniqueId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:08x}.{:08x}", self.0, self.1)
-    }
-}
-
-/// Appends a line and CR LF.
-fn line(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    struct Sink<'o>(&'o mut Vec<u8>);
-    impl std::fmt::Write for Sink<'_> {
-        fn write_str(&mut self, text: &str) -> std::fmt::Result {
-            self.0.extend_from_slice(text.as_bytes());
-            Ok(())
-        }
-    }
-    // Writing into memory does not fail.
-    let _ = Sink(out).write_fmt(text);
-    out.extend_from_slice(b"\r\n");
 }

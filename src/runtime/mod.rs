@@ -26,6 +26,9 @@ use crate::service::{Conversation, Link, Shared};
 use crate::smtp;
 use crate::time::Clock;
 
+/// A runtime's handle, for rooms above that block on its tasks.
+pub use tokio::runtime::Handle;
+
 pub mod connection;
 pub mod control;
 pub mod gate;

@@ -11,6 +11,8 @@
 //! Names and passwords are UTF-8 and pass as they are, without SASLprep: PLAIN leaves the preparation to the side
 //! that verifies. NUL never passes. An empty login name or password is malformed (RFC 4616 2 asks for one character).
 
+use std::fmt;
+
 use zeroize::Zeroizing;
 
 /// A mechanism.
@@ -40,8 +42,7 @@ impl Mechanism {
     }
 }
 
-/// What a mechanism asks its caller.
-#[derive(Debug)]
+/// What a mechanism asks its caller. Its `Debug` form does not show the password.
 pub enum Question<'a> {
     /// Is this the password of this login name?
     Verify {
@@ -54,6 +55,17 @@ pub enum Question<'a> {
         /// The password.
         password: &'a str,
     },
+}
+
+impl fmt::Debug for Question<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Question::Verify { mechanism, authorization, login, password: _ } = self;
+        f.debug_struct("Verify")
+            .field("mechanism", mechanism)
+            .field("authorization", authorization)
+            .field("login", login)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The caller's answer to a [`Question`].
@@ -206,6 +218,14 @@ mod tests {
         assert_eq!(exchange.respond("other\0us\u{e9}r\0pass word".as_bytes()), Progress::Ask);
         let expected = ("other".into(), "us\u{e9}r".into(), "pass word".into());
         assert_eq!(answer(&exchange), Some(expected));
+    }
+
+    #[test]
+    fn the_debug_form_of_a_question_hides_the_password() {
+        let mut exchange = Exchange::new(Mechanism::Plain);
+        exchange.respond(b"\0user\0hunter2");
+        let text = format!("{:?}", exchange.question());
+        assert!(text.contains("user") && !text.contains("hunter2"), "{text}");
     }
 
     #[test]

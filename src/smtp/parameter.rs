@@ -5,7 +5,7 @@
 
 use nom::bytes::complete::{take_while, take_while1};
 use nom::character::complete::char;
-use nom::combinator::{opt, recognize, verify};
+use nom::combinator::{opt, recognize};
 use nom::sequence::preceded;
 use nom::{IResult, Parser};
 
@@ -31,7 +31,7 @@ struct Parameter<'a> {
 /// `SP esmtp-keyword ["=" esmtp-value]`.
 fn parameter(text: &[u8]) -> IResult<&[u8], Parameter<'_>> {
     let keyword = recognize((
-        verify(take_while1(|b: u8| b.is_ascii_alphanumeric()), |k: &[u8]| !k.is_empty()),
+        take_while1(|b: u8| b.is_ascii_alphanumeric()),
         take_while(|b: u8| b.is_ascii_alphanumeric() || b == b'-'),
     ));
     let value = take_while1(|b: u8| matches!(b, b'!'..=b'<' | b'>'..=b'~'));

@@ -1,6 +1,6 @@
 //! Replies (RFC 5321 4.2) with enhanced status codes (RFC 2034, RFC 3463).
 //!
-//! [`Reply`] is what a caller says; [`write`] is the one place where a reply becomes octets. Whatever the text holds
+//! [`Reply`] is what a caller says; [`write()`] is the one place where a reply becomes octets. Whatever the text holds
 //! (a policy's words, an address that a peer chose), the wire sees whole lines of at most [`LINE_OCTETS`], printable,
 //! with the same code on every line, and an enhanced code whose class is the code's.
 

@@ -54,6 +54,7 @@ impl Peer {
 
     fn send(&mut self, bytes: &[u8]) -> Vec<u16> {
         self.input.extend_from_slice(bytes);
+        let mut said = Vec::new();
         loop {
             let Step { consumed, next } = self.server.step(self.now, &self.input, &mut self.out);
             let mut pauses = true;
@@ -80,7 +81,11 @@ impl Peer {
                     false
                 }
                 Next::NeedInput => true,
-                Next::Blocked => panic!("blocked"),
+                Next::Blocked => {
+                    said.append(&mut self.out);
+                    pauses = false;
+                    false
+                }
                 Next::Closed => {
                     self.closed = true;
                     true
@@ -94,9 +99,8 @@ impl Peer {
                 self.server.accept();
             }
         }
-        let codes = codes(&self.out);
-        self.out.clear();
-        codes
+        said.append(&mut self.out);
+        codes(&said)
     }
 }
 
@@ -385,6 +389,12 @@ fn swallowing_a_refused_message_ends_some_time() {
     assert!(peer.closed);
 
     let mut peer = Peer::greeted(limits.clone());
+    peer.say(&format!("{ENVELOPE}DATA\r\n"));
+    assert_eq!(peer.say(&"\n".repeat(bound)), [0; 0]);
+    assert_eq!(peer.say("\n"), [554], "faults count as octets too");
+    assert!(peer.closed);
+
+    let mut peer = Peer::greeted(limits.clone());
     assert_eq!(peer.say(&format!("BDAT {bound} LAST\r\n")), [0; 0], "eaten");
     let mut peer = Peer::greeted(limits);
     assert_eq!(peer.say(&format!("BDAT {} LAST\r\n", bound + 1)), [503]);
@@ -473,7 +483,23 @@ const PIECES: &[&str] = &[
     "QUIT\r\n",
 ];
 
-/// All that a session did with a stream that came in pieces: events and output in their order.
+/// All that a session did with a stream that came in pieces: output, events and data in their order.
+#[derive(Default)]
+struct Story {
+    lines: Vec<String>,
+    data: Vec<u8>,
+}
+
+impl Story {
+    fn note(&mut self, line: String) {
+        if !self.data.is_empty() {
+            let data = std::mem::take(&mut self.data);
+            self.lines.push(format!("data {}", data.escape_ascii()));
+        }
+        self.lines.push(line);
+    }
+}
+
 fn story(stream: &[u8], mut cut: impl FnMut() -> usize) -> Vec<String> {
     let limits = Limits {
         command_line: 64,
@@ -485,82 +511,68 @@ fn story(stream: &[u8], mut cut: impl FnMut() -> usize) -> Vec<String> {
     };
     let offer = Offer { tls: false, starttls: true, auth: true };
     let mut server = Server::new(config(limits), offer, Time(0));
-    let (mut story, mut data, mut input, mut out) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let mut open = false;
-    let mut later = stream;
+    let (mut story, mut input, mut out) = (Story::default(), Vec::new(), Vec::new());
+    let (mut later, mut open) = (stream, false);
     loop {
         let Step { consumed, next } = server.step(Time(0), &input, &mut out);
-        let mut reply = None;
-        let mut pauses = true;
-        let mut line = String::new();
+        assert!(out.is_empty() || out.ends_with(b"\r\n"));
+        for line in String::from_utf8_lossy(&out).lines() {
+            story.note(line.to_owned());
+        }
+        out.clear();
+        let mut verdict = Some(Reply::new(250, 0, 0, "yes"));
+        let mut tls = false;
+        let mut wants = false;
         match next {
             Next::Event(Event::DataChunk(bytes)) => {
                 assert!(open && !bytes.is_empty() && !bytes.contains(&0));
-                data.extend_from_slice(bytes);
-                input.drain(..consumed);
-                continue;
+                story.data.extend_from_slice(bytes);
+                verdict = None;
             }
             Next::Event(event) => {
-                line = format!("{event:?}");
+                let line = format!("{event:?}");
                 match event {
                     Event::Rcpt { to } if to.as_bytes().starts_with(b"no") => {
-                        reply = Some(Reply::new(550, 1, 1, "no"));
+                        verdict = Some(Reply::new(550, 1, 1, "no"));
                     }
                     Event::Mail { .. } => assert!(!std::mem::replace(&mut open, true), "nested"),
+                    Event::DataStart => verdict = Some(Reply::bare(354, "go")),
+                    Event::StartTls => tls = true,
                     Event::Reset => {
                         assert!(std::mem::replace(&mut open, false), "a Reset without MAIL");
-                        pauses = false;
+                        verdict = None;
                     }
                     Event::DataEnd { .. } => {
                         assert!(std::mem::replace(&mut open, false), "an end without MAIL");
-                        let text = String::from_utf8_lossy(&data).replace("\r\n", "");
-                        assert!(!text.contains(['\r', '\n']), "{text:?}");
                     }
-                    Event::Quit => pauses = false,
+                    Event::Quit => verdict = None,
                     _ => {}
                 }
+                story.note(line);
             }
-            Next::Blocked => {}
-            Next::NeedInput => pauses = false,
+            Next::Blocked => verdict = None,
+            Next::NeedInput => {
+                verdict = None;
+                wants = true;
+            }
             Next::Closed => {
-                line = "closed".to_owned();
-                pauses = false;
-            }
-        }
-        let (waits, blocked) = (line.is_empty() && !pauses, line.is_empty() && pauses);
-        let tls = line == "StartTls";
-        if !out.is_empty() || !line.is_empty() {
-            if !data.is_empty() {
-                story.push(format!("data {}", std::mem::take(&mut data).escape_ascii()));
-            }
-            assert!(out.is_empty() || out.ends_with(b"\r\n"));
-            story.extend(String::from_utf8_lossy(&out).lines().map(str::to_owned));
-            out.clear();
-            if !line.is_empty() {
-                story.push(line);
+                assert!(!open, "a transaction without an end");
+                story.note("closed".to_owned());
+                return story.lines;
             }
         }
         input.drain(..consumed);
-        if story.last().is_some_and(|l| l == "closed") {
-            assert!(!open, "a transaction without an end");
-            return story;
-        }
         if tls {
             server.tls_started(Offer { tls: true, starttls: false, auth: true }, b"");
-        } else if let Some(reply) = reply {
+        } else if let Some(reply) = verdict {
             server.reply(reply);
-        } else if pauses && !blocked {
-            server.accept();
         }
-        if waits {
-            if later.is_empty() {
-                server.eof(Time(0));
-            } else {
-                let (now, rest) = later.split_at(cut().clamp(1, later.len()));
-                input.extend_from_slice(now);
-                later = rest;
-            }
+        if wants && later.is_empty() {
+            server.eof(Time(0));
+        } else if wants {
+            let (now, rest) = later.split_at(cut().clamp(1, later.len()));
+            input.extend_from_slice(now);
+            later = rest;
         }
     }
 }

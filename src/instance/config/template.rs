@@ -34,6 +34,9 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
          #   address  ADDRESS:PORT or [IPV6]:PORT; 0.0.0.0 and [::] are all addresses of the machine,\n\
          #            port 0 is any free one\n",
     );
+    if config.listeners.is_empty() {
+        out.push('\n');
+    }
     for listener in &config.listeners {
         writeln!(out, "[[listener]]")?;
         writeln!(out, "name = {}", quoted(listener.name))?;

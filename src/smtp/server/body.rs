@@ -50,6 +50,7 @@ impl Server {
             Part::Fault { skip, fault } => {
                 self.deadline = None;
                 self.fail(fault.into());
+                self.swallow(skip);
                 (skip, None)
             }
             Part::End { skip } => {

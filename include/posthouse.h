@@ -1282,8 +1282,8 @@ uint32_t ph_abi_level(void);
  *
  * Behaviour: everything is checked first, then everything is made. Interrupted at any point it
  * leaves either no instance or a whole one. Opens nothing: see ph_engine_open.
- * Parameters: directory, NUL-terminated UTF-8, must not exist or be empty, its parent must exist;
- * options; err, or NULL.
+ * Parameters: directory, NUL-terminated UTF-8, must not exist (missing parents are made) or be
+ * empty; options; err, or NULL.
  * Returns: PH_OK or an error.
  * Errors: PH_E_EXISTS when an instance is there or the directory holds something else;
  * PH_E_INVALID_ARGUMENT, PH_E_ADDRESS_INVALID, PH_E_PASSWORD, PH_E_CERTIFICATE, PH_E_PRIVATE_KEY,
@@ -1310,10 +1310,10 @@ ph_status ph_instance_setup(const char *directory,
  * Parameters: directory, the instance's directory, NUL-terminated UTF-8; options, or NULL for the
  * defaults; out, where the handle goes (NULL when the call fails); err, or NULL.
  * Returns: PH_OK or an error.
- * Errors: PH_E_NOT_AN_INSTANCE, PH_E_PATH_NOT_FOUND, PH_E_PERMISSION; PH_E_LOCKED when another
- * process or engine has it open; PH_E_CORRUPT, PH_E_FORMAT_NEWER; PH_E_CONFIG, PH_E_CERTIFICATE,
- * PH_E_PRIVATE_KEY; PH_E_STRUCT_SIZE, PH_E_INVALID_ARGUMENT, PH_E_NULL, PH_E_UTF8. When the call
- * fails nothing of it remains.
+ * Errors: PH_E_NOT_AN_INSTANCE when the directory holds none or does not exist; PH_E_PERMISSION;
+ * PH_E_LOCKED when another process or engine has it open; PH_E_CORRUPT, PH_E_FORMAT_NEWER;
+ * PH_E_CONFIG, PH_E_CERTIFICATE, PH_E_PRIVATE_KEY; PH_E_STRUCT_SIZE, PH_E_INVALID_ARGUMENT,
+ * PH_E_NULL, PH_E_UTF8. When the call fails nothing of it remains.
  * Ownership: the handle is the caller's, to be ended by ph_engine_close. The user_data of the
  * callbacks passes to the library with this call: its drop function is called exactly once, also
  * when the call fails. Only when the answer is PH_E_STRUCT_SIZE, options was not read and
@@ -1360,9 +1360,9 @@ ph_status ph_engine_stop(ph_engine *engine,
  * Stops, closes the instance, releases its lock, and destroys the handle.
  *
  * Behaviour: when it returns, no callback of this engine runs or will run, and their drop
- * functions have been called. Cursors and messages made from the engine stay valid: they answer
- * PH_E_STOPPED or what they hold already, and are freed as ever. Works on an engine that had an
- * internal error.
+ * functions have been called; it waits for callbacks that run, so the caller must not hold what
+ * they wait for. Cursors and messages made from the engine stay valid: they answer PH_E_STOPPED or
+ * what they hold already, and are freed as ever. Works on an engine that had an internal error.
  * Parameters: engine, or NULL, which does nothing; err, or NULL.
  * Returns: PH_OK or an error. Whatever it answers but PH_E_REENTRANT, the handle is gone.
  * Errors: PH_E_REENTRANT from inside a callback of this engine: nothing was done. PH_E_IO,

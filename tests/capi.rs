@@ -8,7 +8,7 @@ use std::process::Command;
 #[path = "support/c.rs"]
 mod c;
 
-/// Objects that valgrind reports and that are not ours: thread-local blocks of threads that the loader keeps.
+/// What valgrind reports and is not ours, each with its reason.
 const SUPPRESSIONS: &str = "tests/c/valgrind.supp";
 
 fn program(name: &str) -> std::path::PathBuf {
@@ -99,4 +99,4 @@ macro_rules! programs {
     };
 }
 
-programs!(engine, errors, messages, sessions);
+programs!(engine, errors, messages, sequences, sessions);

@@ -178,7 +178,7 @@ unsafe impl Record for ph_stats {
 /// Parameters: directory, the instance's directory, NUL-terminated UTF-8; options, or NULL for the defaults;
 /// out, where the handle goes (NULL when the call fails); err, or NULL.
 /// Returns: PH_OK or an error.
-/// Errors: PH_E_NOT_AN_INSTANCE, PH_E_PATH_NOT_FOUND, PH_E_PERMISSION; PH_E_LOCKED when another process or
+/// Errors: PH_E_NOT_AN_INSTANCE when the directory holds none or does not exist; PH_E_PERMISSION; PH_E_LOCKED when another process or
 /// engine has it open; PH_E_CORRUPT, PH_E_FORMAT_NEWER; PH_E_CONFIG, PH_E_CERTIFICATE, PH_E_PRIVATE_KEY; PH_E_STRUCT_SIZE,
 /// PH_E_INVALID_ARGUMENT, PH_E_NULL, PH_E_UTF8. When the call fails nothing of it remains.
 /// Ownership: the handle is the caller's, to be ended by ph_engine_close. The user_data of the callbacks passes to the
@@ -260,7 +260,7 @@ pub unsafe extern "C" fn ph_engine_stop(engine: *mut ph_engine, err: *mut ph_err
 /// Stops, closes the instance, releases its lock, and destroys the handle.
 ///
 /// Behaviour: when it returns, no callback of this engine runs or will run, and their drop functions have been
-/// called. Cursors and messages made from the engine stay valid: they answer PH_E_STOPPED or what they hold
+/// called; it waits for callbacks that run, so the caller must not hold what they wait for. Cursors and messages made from the engine stay valid: they answer PH_E_STOPPED or what they hold
 /// already, and are freed as ever. Works on an engine that had an internal error.
 /// Parameters: engine, or NULL, which does nothing; err, or NULL.
 /// Returns: PH_OK or an error. Whatever it answers but PH_E_REENTRANT, the handle is gone.

@@ -56,7 +56,7 @@ unsafe impl Record for ph_setup_options {
 ///
 /// Behaviour: everything is checked first, then everything is made. Interrupted at any point it leaves either no instance
 /// or a whole one. Opens nothing: see ph_engine_open.
-/// Parameters: directory, NUL-terminated UTF-8, must not exist or be empty, its parent must exist; options; err, or NULL.
+/// Parameters: directory, NUL-terminated UTF-8, must not exist (missing parents are made) or be empty; options; err, or NULL.
 /// Returns: PH_OK or an error.
 /// Errors: PH_E_EXISTS when an instance is there or the directory holds something else; PH_E_INVALID_ARGUMENT,
 /// PH_E_ADDRESS_INVALID, PH_E_PASSWORD, PH_E_CERTIFICATE, PH_E_PRIVATE_KEY, with the field's name in the message; PH_E_PATH_NOT_FOUND,

@@ -1,5 +1,7 @@
 //! What C programs cannot bring about: panics, overlap, and calls that meet a callback.
 
+#![allow(clippy::disallowed_methods)] // threads are what some of these tests are about
+
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;

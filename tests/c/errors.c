@@ -61,7 +61,7 @@ static void arguments(const char *path)
 
     /* An out parameter of a failed constructor is NULL. */
     engine = garbage;
-    FAILS(PH_E_PATH_NOT_FOUND, ph_engine_open(in(path, "nowhere/at/all"), NULL, &engine, &err));
+    FAILS(PH_E_NOT_AN_INSTANCE, ph_engine_open(in(path, "nowhere/at/all"), NULL, &engine, &err));
     CHECK(engine == NULL);
     CHECK(strstr(err.message, "nowhere/at/all") != NULL);
 
@@ -151,7 +151,8 @@ static void machine(const char *root)
     put(in(root, "a-file"), "not an instance\n");
     FAILS(PH_E_EXISTS, make(in(root, "first"), free_port, 1, &err));
     CHECK(strstr(err.message, "first") != NULL);
-    CHECK(make(in(root, "no/parent/here"), free_port, 1, &err) < 0);
+    CHECK(make(in(root, "a-file/instance"), free_port, 1, &err) < 0);
+    CHECK(strpbrk(err.message, "\r\n") == NULL && strstr(err.message, "a-file") != NULL);
     CHECK(ph_engine_open(in(root, "a-file"), NULL, &first, &err) < 0);
     CHECK(strpbrk(err.message, "\r\n") == NULL && strstr(err.message, "a-file") != NULL);
 
@@ -186,7 +187,7 @@ static void machine(const char *root)
     setup.certificate_file = setup.key_file = in(root, "broken.pem");
     FAILS(PH_E_CERTIFICATE, ph_instance_setup(in(root, "third"), &setup, &err));
     CHECK(strstr(err.message, "broken.pem") != NULL);
-    FAILS(PH_E_PATH_NOT_FOUND, ph_engine_open(in(root, "third"), NULL, &first, &err));
+    FAILS(PH_E_NOT_AN_INSTANCE, ph_engine_open(in(root, "third"), NULL, &first, &err));
     setup.tls = 9;
     FAILS(PH_E_INVALID_ARGUMENT, ph_instance_setup(in(root, "third"), &setup, &err));
     setup.tls = PH_TLS_NONE;

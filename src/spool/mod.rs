@@ -1,31 +1,143 @@
 //! The queue over the store: accept, list, hold, release, remove.
+//!
+//! # States of a message
+//! | on disk | means |
+//! |---|---|
+//! | chunks of its body only | coming in; forgotten when the session ends |
+//! | message record | accepted: answered with 250 |
+//! | row in a mailbox | delivered to that account |
+//! | queue entry with recipients | recipients without a final outcome |
+//! | queue entry with a `Local` recipient | delivery to a mailbox of another lane is under way |
+//! | neither row nor entry | done with; its bytes are dead |
+//!
+//! **The instant of acceptance is the sync of the message record** in its home lane, the lane of its
+//! first local account. That one transaction holds the bytes, the rows of all accounts of that lane,
+//! and the queue entry for everybody else.
+//!
+//! # Accounts of other lanes
+//! They stand in the queue entry as `Local`. After the home lane's sync each of their lanes gets a
+//! `Deliver`, which the lane remembers, so that a second one changes nothing; then the home lane counts
+//! the new references and takes the `Local` recipients out of the entry (`Queue`), and then the lanes
+//! forget. A crash between any two steps leaves an entry with `Local` recipients, and [`Spool::open`] does
+//! the steps again. When one of the other lanes fails, the message is accepted all the same, and its
+//! entry waits for the next opening. An account that was removed meanwhile has no mailbox: its
+//! recipient is taken out without a delivery.
+//!
+//! The steps are chained by the committers' answers; no thread waits for them.
 
-use crate::error::Result;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::error::{Error, Kind, Result};
 use crate::store::{
-    AccountId, Body, BodyWriter, Envelope, MessageId, QueueEntry, QueueRecipient, Store, Ticket,
+    AccountId, Body, BodyWriter, Change, Completion, Envelope, Lane, MailboxId, MessageId,
+    NewMessage, QueueEntry, QueueRecipient, RecipientState, Store, Submitter, Ticket,
 };
+use crate::sync::Mutex;
+
+#[cfg(test)]
+mod tests;
+
+/// Entries that are looked at together when interrupted deliveries are finished.
+const PAGE: usize = 256;
 
 /// The queue. Cloning gives another handle. Any thread may call.
 #[derive(Clone)]
-pub struct Spool {}
+pub struct Spool {
+    store: Store,
+    next_lane: Arc<AtomicUsize>,
+    crossings: Arc<Crossings>,
+}
+
+/// Messages on their way to accounts of other lanes, with what their entries keep afterwards.
+type Crossings = Mutex<HashMap<MessageId, Vec<QueueRecipient>>>;
 
 impl Spool {
     /// The queue of a store. Finishes deliveries between lanes that a crash interrupted.
+    ///
+    /// # Errors
+    /// What the disk reports, `Corrupt` for a damaged index.
     pub fn open(store: &Store) -> Result<Spool> {
-        let _ = store;
-        todo!()
+        let spool = Spool {
+            store: store.clone(),
+            next_lane: Arc::new(AtomicUsize::new(0)),
+            crossings: Arc::default(),
+        };
+        spool.finish_interrupted()?;
+        Ok(spool)
+    }
+
+    fn finish_interrupted(&self) -> Result<()> {
+        let mut after = None;
+        let mut stuck = std::collections::HashSet::new();
+        loop {
+            let entries = self.store.queue_scan(after, PAGE)?;
+            let Some(last) = entries.last() else { break };
+            after = Some(last.message);
+            let mut tickets = Vec::new();
+            for entry in entries {
+                let (locals, rest) = split(entry.recipients);
+                if locals.is_empty() {
+                    continue;
+                }
+                let (completion, ticket) = Ticket::new();
+                let crossing = Crossing {
+                    submitter: self.store.submitter(),
+                    crossings: self.crossings.clone(),
+                    message: entry.message,
+                    size: entry.size,
+                    received: entry.envelope.received,
+                    flags: entry.envelope.flags,
+                };
+                self.crossings.lock().insert(entry.message, rest);
+                crossing.start(&self.store, locals, completion);
+                tickets.push((entry.message, ticket));
+            }
+            for (message, ticket) in tickets {
+                if let Err(e) = ticket.wait() {
+                    tracing::error!("message {message}: delivery to another lane: {e}");
+                    stuck.insert(message);
+                }
+            }
+        }
+        // What is remembered of deliveries whose entries are finished can be forgotten.
+        for (message, account, mailbox) in self.store.delivered_scan()? {
+            let open = self.store.queue_entry(message)?.is_some_and(|entry| {
+                let here = RecipientState::Local(account, mailbox);
+                entry.recipients.iter().any(|r| r.state == here)
+            });
+            if !open && !stuck.contains(&message) {
+                let change = Change::Forget { message, account, mailbox };
+                self.store.submitter().commit_silently(self.store.lane_of(account), vec![change]);
+            }
+        }
+        Ok(())
     }
 
     /// Starts a message for these local recipients (none: relay only): its id, in the lane of the first of
     /// them, and the writer for its bytes.
     pub fn begin(&self, locals: &[AccountId]) -> (MessageId, BodyWriter) {
-        let _ = locals;
-        todo!()
+        let lane = match locals.first() {
+            Some(account) => self.store.lane_of(*account),
+            None => {
+                let turn = self.next_lane.fetch_add(1, Ordering::Relaxed);
+                let lanes = usize::from(self.store.lanes().max(1));
+                Lane(u8::try_from(turn % lanes).unwrap_or(0))
+            }
+        };
+        let id = self.store.new_message_id(lane);
+        (id, self.store.body(id))
     }
 
     /// Makes a message durable: for each account a row in its INBOX, for each remote recipient a place in the
     /// queue, one copy of the bytes for all. The ticket answers when the message is on disk and every local
-    /// mailbox shows it.
+    /// mailbox shows it. An account that is named twice gets it once.
+    ///
+    /// # Errors
+    /// `InvalidArgument` without any recipient, `NotFound` when an account of the home lane has no INBOX
+    /// (it was removed meanwhile), `Limit`, `Stopped`, `DiskFull` and what else the disk reports. The
+    /// message is not accepted then.
     pub fn accept(
         &self,
         id: MessageId,
@@ -34,19 +146,231 @@ impl Spool {
         locals: &[AccountId],
         remotes: Vec<QueueRecipient>,
     ) -> Ticket<()> {
-        let _ = (id, envelope, body, locals, remotes);
-        todo!()
+        let home = id.lane();
+        let mut deliver = Vec::with_capacity(locals.len());
+        let mut away: Vec<AccountId> = Vec::new();
+        for account in locals {
+            if self.store.lane_of(*account) == home {
+                deliver.push((*account, MailboxId::INBOX));
+            } else if !away.contains(account) {
+                away.push(*account);
+            }
+        }
+        if locals.is_empty() && remotes.is_empty() {
+            let text = format!("message {id} has no recipient");
+            return Ticket::ready(Err(Error::new(Kind::InvalidArgument, text)));
+        }
+        let (completion, ticket) = Ticket::new();
+        let (size, received, flags) = (body.len(), envelope.received, envelope.flags);
+        let message =
+            |queue| vec![Change::Message(NewMessage { id, envelope, body, deliver, queue })];
+        if away.is_empty() {
+            self.store.commit_then(home, message(remotes), |result| {
+                completion.complete(result.map(|_| ()));
+            });
+            return ticket;
+        }
+        let mut queue = remotes.clone();
+        queue.extend(away.iter().map(|account| QueueRecipient {
+            address: Vec::new(),
+            parameters: Vec::new(),
+            state: RecipientState::Local(*account, MailboxId::INBOX),
+        }));
+        let crossing = Crossing {
+            submitter: self.store.submitter(),
+            crossings: self.crossings.clone(),
+            message: id,
+            size,
+            received,
+            flags,
+        };
+        let locals: Vec<_> = away
+            .into_iter()
+            .map(|account| (self.store.lane_of(account), account, MailboxId::INBOX))
+            .collect();
+        self.crossings.lock().insert(id, remotes);
+        self.store.commit_then(home, message(queue), move |result| match result {
+            Ok(_) => crossing.deliver(locals, completion, true),
+            Err(e) => {
+                crossing.crossings.lock().remove(&id);
+                completion.complete(Err(e));
+            }
+        });
+        ticket
     }
 
     /// Up to `limit` entries after `after`, in the order of ids.
     pub fn list(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<QueueEntry>> {
-        let _ = (after, limit);
-        todo!()
+        self.store.queue_scan(after, limit)
     }
 
-    /// Takes an entry out of the queue for ever. `false` when there is none.
+    /// Takes an entry out of the queue for ever. `false` when there is none. Recipients that are accounts of
+    /// this instance still get the message: it was accepted for them.
     pub fn remove(&self, id: MessageId) -> Result<bool> {
-        let _ = id;
-        todo!()
+        let ticket = {
+            // Under the lock, so that a delivery between lanes that ends now cannot put recipients back.
+            let mut crossings = self.crossings.lock();
+            let Some(entry) = self.store.queue_entry(id)? else { return Ok(false) };
+            let (locals, rest) = split(entry.recipients);
+            if let Some(remains) = crossings.get_mut(&id) {
+                remains.clear();
+            }
+            if rest.is_empty() && !locals.is_empty() {
+                return Ok(false);
+            }
+            let recipients = locals
+                .into_iter()
+                .map(|(account, mailbox)| QueueRecipient {
+                    address: Vec::new(),
+                    parameters: Vec::new(),
+                    state: RecipientState::Local(account, mailbox),
+                })
+                .collect();
+            let change = Change::Queue { message: id, recipients, references: 0 };
+            self.store.commit(id.lane(), vec![change])
+        };
+        ticket.wait().map(|_| true)
+    }
+}
+
+/// Parts the accounts of this instance from the other recipients.
+fn split(recipients: Vec<QueueRecipient>) -> (Vec<(AccountId, MailboxId)>, Vec<QueueRecipient>) {
+    let mut locals = Vec::new();
+    let mut rest = Vec::new();
+    for recipient in recipients {
+        match recipient.state {
+            RecipientState::Local(account, mailbox) => locals.push((account, mailbox)),
+            _ => rest.push(recipient),
+        }
+    }
+    (locals, rest)
+}
+
+/// A message on its way to accounts of other lanes.
+struct Crossing {
+    submitter: Submitter,
+    crossings: Arc<Crossings>,
+    message: MessageId,
+    size: u64,
+    received: u64,
+    flags: u16,
+}
+
+/// What the lanes have answered so far.
+struct Gathered {
+    waiting: usize,
+    references: u32,
+    error: Option<Error>,
+    completion: Option<Completion<()>>,
+}
+
+impl Crossing {
+    fn start(self, store: &Store, locals: Vec<(AccountId, MailboxId)>, completion: Completion<()>) {
+        let locals = locals
+            .into_iter()
+            .map(|(account, mailbox)| (store.lane_of(account), account, mailbox))
+            .collect();
+        self.deliver(locals, completion, false);
+    }
+
+    /// Delivers in every lane, then goes on with [`Crossing::settle`]. `accepted` tells that the message
+    /// counts as accepted even when a lane fails.
+    fn deliver(
+        self,
+        locals: Vec<(Lane, AccountId, MailboxId)>,
+        completion: Completion<()>,
+        accepted: bool,
+    ) {
+        let mut lanes: HashMap<Lane, Vec<(AccountId, MailboxId)>> = HashMap::new();
+        for (lane, account, mailbox) in locals {
+            lanes.entry(lane).or_default().push((account, mailbox));
+        }
+        let gathered = Arc::new(Mutex::new(Gathered {
+            waiting: lanes.len(),
+            references: 0,
+            error: None,
+            completion: Some(completion),
+        }));
+        let crossing = Arc::new(self);
+        let all = Arc::new(lanes);
+        for (lane, mailboxes) in all.iter() {
+            let changes = mailboxes
+                .iter()
+                .map(|(account, mailbox)| Change::Deliver {
+                    message: crossing.message,
+                    account: *account,
+                    mailbox: *mailbox,
+                    size: crossing.size,
+                    received: crossing.received,
+                    flags: crossing.flags,
+                })
+                .collect();
+            let (gathered, crossing, all) = (gathered.clone(), crossing.clone(), all.clone());
+            let submitter = crossing.submitter.clone();
+            submitter.commit_then(*lane, changes, move |result| {
+                let mut state = gathered.lock();
+                state.waiting = state.waiting.saturating_sub(1);
+                match result {
+                    Ok(committed) => {
+                        let delivered = committed.uids.iter().filter(|uid| **uid != 0).count();
+                        let delivered = u32::try_from(delivered).unwrap_or(u32::MAX);
+                        state.references = state.references.saturating_add(delivered);
+                    }
+                    Err(e) => state.error = Some(e),
+                }
+                if state.waiting > 0 {
+                    return;
+                }
+                let (completion, error) = (state.completion.take(), state.error.take());
+                let references = state.references;
+                drop(state);
+                match error {
+                    None => crossing.settle(references, all),
+                    Some(e) => {
+                        // The entry keeps its `Local` recipients, for the next opening.
+                        tracing::error!(
+                            "message {}: delivery to another lane: {e}",
+                            crossing.message
+                        );
+                        crossing.crossings.lock().remove(&crossing.message);
+                        if !accepted {
+                            if let Some(completion) = completion {
+                                completion.complete(Err(e));
+                            }
+                            return;
+                        }
+                    }
+                }
+                if let Some(completion) = completion {
+                    completion.complete(Ok(()));
+                }
+            });
+        }
+    }
+
+    /// Counts the references and takes the accounts out of the entry; then the lanes may forget.
+    fn settle(&self, references: u32, lanes: Arc<HashMap<Lane, Vec<(AccountId, MailboxId)>>>) {
+        let message = self.message;
+        let mut crossings = self.crossings.lock();
+        let recipients = crossings.remove(&message).unwrap_or_default();
+        let change = Change::Queue { message, recipients, references };
+        let submitter = self.submitter.clone();
+        self.submitter.commit_then(message.lane(), vec![change], move |result| {
+            if result.is_err() {
+                return;
+            }
+            for (lane, mailboxes) in lanes.iter() {
+                let changes = mailboxes
+                    .iter()
+                    .map(|(account, mailbox)| Change::Forget {
+                        message,
+                        account: *account,
+                        mailbox: *mailbox,
+                    })
+                    .collect();
+                submitter.commit_silently(*lane, changes);
+            }
+        });
+        drop(crossings);
     }
 }

@@ -1,22 +1,101 @@
 //! The store: an append-only message log with group commit, and an index derived from it.
 //!
-//! (Method, invariants and file formats are to be written here by the room's author.)
+//! # What is kept
+//! Messages (envelope and bytes, once), the queue, mailboxes (heads and packed rows of messages) and a
+//! few small tables for the directory. The log is the truth; the index can be made from it again.
+//! `docs/format.md` draws the files byte by byte.
+//!
+//! # Method
+//! A store has 1 to 16 ordinary **lanes**, each a log of its own ([`segment`], [`record`]) with one
+//! committer thread ([`commit`]) and one shard of the index ([`index`]), and one large lane for the bytes
+//! of large messages ([`large`]). An account's records live in one lane. A transaction belongs to one
+//! lane: all of it becomes durable, or nothing. The committer writes what waits as one group: one
+//! write, one sync, then the index, then the answers. A lane's shard is made durable now and then by the
+//! [`housekeeper`]. What is decided for a transaction (UIDs, MODSEQs) is decided by the committer
+//! ([`plan`]) and written down, so that [`recovery`] gets the same index from the same log.
+//!
+//! # Invariants
+//! - **A ticket that answers `Ok` means: synced to the log, and visible in the index.** Nothing that
+//!   was answered so is lost by a crash at any instant, nor changed by a later failure.
+//! - What was not answered is, after a crash, absent or whole.
+//! - The log is never written behind a place that failed; the next segment says where the last one
+//!   ended, so nothing void comes back.
+//! - Message ids, LSNs and UIDs are never given twice.
+//! - `references` of a message is never lower than the mailboxes that hold it, once the deliveries
+//!   between lanes are finished; after a crash it may be higher, which costs space and no mail.
+//!
+//! # Failure
+//! A write or sync that fails is answered to the transactions of its group, with the system's error;
+//! the lane goes on in a new segment. An index that fails is answered likewise and refuses until the
+//! next opening. Damage to acknowledged data is reported by [`Store::recovery_report`],
+//! [`Store::check`] and by the read that meets it; it is never cut away, and the rest is served.
 
-use std::future::Future;
-use std::path::Path;
-use std::pin::Pin;
+use std::collections::HashMap;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use crate::sync::Mutex;
 use crate::time::Clock;
-use crate::vfs::Fs;
+use crate::vfs::{self, Fs, Lock, Open};
 
+pub mod body;
+pub mod check;
+pub mod commit;
+pub mod encoding;
+pub mod format;
+pub mod housekeeper;
 pub mod id;
+pub mod index;
+pub mod lane;
+pub mod large;
 pub mod model;
+pub mod plan;
+pub mod queue;
+pub mod reader;
+pub mod record;
+pub mod recovery;
+pub mod segment;
+pub mod ticket;
 
+#[cfg(test)]
+mod tests;
+
+pub use body::{Body, BodyWriter};
 pub use id::{AccountId, Lane, MailboxId, MessageId};
 pub use model::*;
+pub use reader::MessageReader;
+pub use recovery::RecoveryReport;
+pub use ticket::{Completion, Ticket};
+
+use commit::{Done, Transaction};
+use format::Format;
+use housekeeper::Housekeeper;
+use index::redb::IndexCounters;
+use index::{IndexKv, Space, row};
+use lane::{LaneSetting, Log, LogCounters, SpareRoom, Tail};
+use large::{LargeJob, LargeLane};
+use queue::JobQueue;
+use recovery::Recovery;
+use segment::Segment;
+
+/// Most ordinary lanes.
+pub const MAX_LANES: u8 = 16;
+/// Name of the lock file.
+pub const LOCK_FILE: &str = "LOCK";
+/// Name of the index's directory.
+pub const INDEX_DIRECTORY: &str = "index";
+/// Bodies up to this many bytes may be kept in memory and in one record, whatever is asked for.
+const LARGE_BODY_LIMIT: usize = 4 << 20;
+/// Smallest segment.
+const SEGMENT_LIMIT: u64 = 64 << 10;
+/// Segments that are kept open for reading.
+const OPEN_SEGMENTS: usize = 256;
+/// Numbers of messages in an epoch, half of which may be gone before the next one is reserved.
+const EPOCH_MESSAGES: u64 = 1 << 32;
 
 /// How a store is made. Fixed in FORMAT.
 #[derive(Clone, Debug)]
@@ -58,90 +137,571 @@ impl Default for OpenOptions {
     }
 }
 
-/// An open store. Cloning gives another handle to the same store. Any thread may call.
+/// An open store. Cloning gives another handle to the same store; dropping the last one closes it. Any
+/// thread may call.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    core: Arc<Core>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let _ = self.core.close();
+    }
+}
+
+/// What the store's threads and handles share.
+pub struct Core {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    options: OpenOptions,
+    format: Mutex<Format>,
+    uuid: [u8; 16],
+    homes: Vec<Home>,
+    large: Arc<LargeLane>,
+    settings: Vec<Arc<LaneSetting>>,
+    rooms: Vec<Arc<SpareRoom>>,
+    housekeeper: Housekeeper,
+    counters: Arc<LogCounters>,
+    index_counters: Arc<IndexCounters>,
+    open_segments: Mutex<HashMap<(u8, u64), Arc<Segment>>>,
+    closing: AtomicBool,
+    threads: Mutex<Threads>,
+    lock: Mutex<Option<Box<dyn Lock>>>,
+    report: RecoveryReport,
+}
+
+#[derive(Default)]
+struct Threads {
+    large: Option<JoinHandle<()>>,
+    homes: Vec<JoinHandle<()>>,
+    housekeeper: Option<JoinHandle<()>>,
+}
+
+/// An ordinary lane as its committer and its readers share it.
+struct Home {
+    jobs: JobQueue<Transaction>,
+    index: Box<dyn IndexKv>,
+    /// Epoch and counter of the next message id, the epoch in the upper half.
+    next_id: AtomicU64,
+    /// Where the log ends, as far as it is durable and applied.
+    tail: Mutex<Tail>,
+}
+
+fn stopped() -> Error {
+    Error::new(Kind::Stopped, "the store is closed")
+}
+
+fn damaged_row(what: &str) -> Error {
+    Error::new(Kind::Corrupt, format!("index: a {what} row is damaged"))
+}
+
+impl Core {
+    fn home(&self, lane: Lane) -> Option<&Home> {
+        self.homes.get(usize::from(lane.0))
+    }
+
+    fn lanes(&self) -> usize {
+        self.homes.len()
+    }
+
+    fn large_lane(&self) -> Lane {
+        Lane(u8::try_from(self.homes.len()).unwrap_or(u8::MAX))
+    }
+
+    fn home_or_refuse(&self, lane: Lane) -> Result<&Home> {
+        self.home(lane).ok_or_else(|| {
+            Error::new(Kind::InvalidArgument, format!("there is no lane {}", lane.0))
+        })
+    }
+
+    /// Hands a transaction to a committer; answered with `Stopped` after the end.
+    fn push(&self, lane: Lane, transaction: Transaction) -> Result<()> {
+        let Some(home) = self.home(lane) else {
+            let error = Error::new(Kind::InvalidArgument, format!("there is no lane {}", lane.0));
+            transaction.done.answer(Err(error.clone()));
+            return Err(error);
+        };
+        match home.jobs.push(transaction) {
+            Ok(()) => Ok(()),
+            Err(transaction) => {
+                transaction.done.answer(Err(stopped()));
+                Err(stopped())
+            }
+        }
+    }
+
+    /// Hands over changes; bodies in the large lane are made durable first.
+    fn submit(self: &Arc<Self>, lane: Lane, changes: Vec<Change>, done: Done) {
+        if self.closing.load(Ordering::Acquire) {
+            return done.answer(Err(stopped()));
+        }
+        let mut ends: Vec<LargeJob> = Vec::new();
+        let mut bodies = Vec::new();
+        for change in &changes {
+            if let Change::Message(new) = change
+                && let body::Stored::Large(shared) = &new.body.stored
+            {
+                bodies.push((new.id, new.body.len, new.body.hash, shared.clone()));
+            }
+        }
+        let transaction = Transaction::new(changes, done);
+        let Some((message, size, hash, last)) = bodies.pop() else {
+            // The answer has been given when this fails.
+            let _ = self.push(lane, transaction);
+            return;
+        };
+        for (message, size, hash, body) in bodies {
+            let then = Box::new(|_| {});
+            ends.push(LargeJob::End { message, size, hash, body, then });
+        }
+        let core = self.clone();
+        let then = Box::new(move |result: Result<()>| match result {
+            // Planning looks at each body again, so one that failed fails the transaction.
+            Ok(()) => {
+                let _ = core.push(lane, transaction);
+            }
+            Err(e) => transaction.done.answer(Err(e)),
+        });
+        ends.push(LargeJob::End { message, size, hash, body: last, then });
+        for end in ends {
+            if let Err(LargeJob::End { then, .. }) = self.large.jobs.push(end) {
+                then(Err(stopped()));
+            }
+        }
+    }
+
+    /// An open segment for reading.
+    fn segment(&self, lane: Lane, number: u64) -> Result<Arc<Segment>> {
+        if let Some(segment) = self.open_segments.lock().get(&(lane.0, number)) {
+            return Ok(segment.clone());
+        }
+        let segment = Segment::open(self.fs.as_ref(), &self.dir, &self.uuid, lane.0, number)?;
+        let segment = Arc::new(segment);
+        let mut open = self.open_segments.lock();
+        if open.len() >= OPEN_SEGMENTS {
+            open.clear();
+        }
+        open.insert((lane.0, number), segment.clone());
+        Ok(segment)
+    }
+
+    fn make_spare(&self, lane: usize, number: u64, bytes: u64) -> Result<()> {
+        match (self.settings.get(lane), self.rooms.get(lane)) {
+            (Some(setting), Some(room)) if !room.is_full() => {
+                setting.make_spare(room, number, bytes)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the next epoch ours when message numbers of this one run low.
+    fn reserve_epoch(&self) {
+        let mut format = self.format.lock();
+        let reserved = u64::from(format.epoch);
+        let low = self.homes.iter().any(|home| {
+            let next = home.next_id.load(Ordering::Relaxed);
+            next >= reserved.saturating_mul(EPOCH_MESSAGES).saturating_add(EPOCH_MESSAGES / 2)
+        });
+        if low {
+            let mut next = *format;
+            next.epoch = next.epoch.saturating_add(1);
+            match next.write(self.fs.as_ref(), &self.dir) {
+                Ok(()) => *format = next,
+                Err(e) => tracing::error!("cannot reserve message numbers: {e}"),
+            }
+        }
+    }
+
+    /// Ends everything in order: new work is refused, what waits is done, a last checkpoint is made.
+    fn close(&self) -> Result<()> {
+        self.closing.store(true, Ordering::Release);
+        // The last handle may be dropped by a function that a committer calls.
+        let own = std::thread::current().id();
+        let join = |thread: JoinHandle<()>| {
+            if thread.thread().id() != own {
+                let _ = thread.join();
+            }
+        };
+        let mut threads = std::mem::take(&mut *self.threads.lock());
+        self.large.jobs.close();
+        threads.large.take().map(join);
+        for home in &self.homes {
+            home.jobs.close();
+        }
+        threads.homes.drain(..).for_each(join);
+        self.housekeeper.close();
+        threads.housekeeper.take().map(join);
+        let Some(lock) = self.lock.lock().take() else { return Ok(()) };
+        let mut result = Ok(());
+        for home in &self.homes {
+            if let Err(e) = home.index.checkpoint() {
+                result = Err(e);
+            }
+            home.index.close();
+        }
+        self.open_segments.lock().clear();
+        drop(lock);
+        result
+    }
+}
+
+fn lane_setting(
+    core: (&Arc<dyn Fs>, &Path),
+    format: &Format,
+    lane: u8,
+    segment_bytes: u64,
+    counters: &Arc<LogCounters>,
+) -> Arc<LaneSetting> {
+    Arc::new(LaneSetting {
+        fs: core.0.clone(),
+        dir: core.1.to_path_buf(),
+        uuid: format.uuid,
+        lane,
+        epoch: format.epoch,
+        segment_bytes: segment_bytes.max(SEGMENT_LIMIT),
+        counters: counters.clone(),
+    })
+}
+
+/// Starts a thread of the store: the one place where it does.
+#[allow(clippy::disallowed_methods)] // committers block in syncs; they belong to the store, not to a runtime
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.clone())
+        .spawn(run)
+        .map_err(|e| Error::io("start thread", Path::new(&name), &e))
+}
+
+/// Takes the lock and writes our process id into it.
+fn take_lock(fs: &dyn Fs, dir: &Path) -> Result<Box<dyn Lock>> {
+    let path = dir.join(LOCK_FILE);
+    match fs.try_lock(&path) {
+        Ok(Some(lock)) => {
+            // The number is for people; a lock without it is a lock all the same.
+            if let Ok(file) = fs.open(&path, Open::ReadWrite) {
+                let text = format!("{}\n", std::process::id());
+                let _ = file.set_len(0).and_then(|()| file.write_at(text.as_bytes(), 0));
+            }
+            Ok(lock)
+        }
+        Ok(None) => {
+            let holder = vfs::read_small(fs, &path, 64)
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .and_then(|text| text.trim().parse::<u32>().ok());
+            let who = match holder {
+                Some(pid) => format!("process {pid}"),
+                None => "another process".into(),
+            };
+            Err(Error::new(Kind::Locked, format!("{} is in use by {who}", dir.display())))
+        }
+        Err(e) => Err(Error::io("lock", &path, &e)),
+    }
+}
 
 impl Store {
     /// Makes a store in `dir` (which exists, and has no FORMAT). FORMAT is written last.
+    ///
+    /// # Errors
+    /// `Exists` when there is a FORMAT, `InvalidArgument`, `Locked`, or what the system reports.
     pub fn create(fs: &Arc<dyn Fs>, dir: &Path, options: &CreateOptions) -> Result<()> {
-        let _ = (fs, dir, options);
-        todo!()
+        if !(1..=MAX_LANES).contains(&options.lanes) {
+            let text = format!("{} lanes: a store has 1 to {MAX_LANES}", options.lanes);
+            return Err(Error::new(Kind::InvalidArgument, text));
+        }
+        fs.metadata(dir).map_err(|e| Error::io("open", dir, &e))?;
+        let path = dir.join(format::FILE);
+        let free = || match fs.metadata(&path) {
+            Ok(_) => {
+                let text = format!("{} holds an instance already", dir.display());
+                Err(Error::new(Kind::Exists, text))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(Error::io("look at", &path, &e)),
+        };
+        free()?;
+        let _lock = take_lock(fs.as_ref(), dir)?;
+        free()?;
+        for name in [segment::DIRECTORY, INDEX_DIRECTORY] {
+            let path = dir.join(name);
+            fs.create_dir_all(&path).map_err(|e| Error::io("create", &path, &e))?;
+            fs.sync_dir(&path).map_err(|e| Error::io("sync", &path, &e))?;
+        }
+        let mut uuid = [0; 16];
+        getrandom::fill(&mut uuid)
+            .map_err(|e| Error::new(Kind::Internal, format!("no random numbers: {e}")))?;
+        // Version 4, variant 1 (RFC 9562 5.4).
+        uuid[6] = uuid[6] & 0x0f | 0x40;
+        uuid[8] = uuid[8] & 0x3f | 0x80;
+        Format::new(options.lanes, uuid).write(fs.as_ref(), dir)
     }
 
-    /// Takes the lock, recovers, starts one committer thread a lane and the checkpointer.
+    /// Takes the lock, recovers, starts one committer thread a lane and the housekeeper.
     ///
     /// # Errors
     /// `NotAnInstance` without FORMAT, `Corrupt` when FORMAT is damaged, `FormatNewer` (both versions
-    /// named), `Locked` (with the holder's process id when LOCK tells it).
+    /// named), `Locked` (with the holder's process id when LOCK tells it). Nothing is changed on disk then.
     pub fn open(
         fs: Arc<dyn Fs>,
         clock: Arc<dyn Clock>,
         dir: &Path,
         options: OpenOptions,
     ) -> Result<Store> {
-        let _ = (fs, clock, dir, options);
-        todo!()
+        // Nothing in the store needs the calendar: messages bring their times with them.
+        drop(clock);
+        Format::read(fs.as_ref(), dir)?;
+        let lock = take_lock(fs.as_ref(), dir)?;
+        let mut format = Format::read(fs.as_ref(), dir)?;
+        format.epoch = format.epoch.saturating_add(1);
+        let (major, minor) = (format::MAJOR, format::MINOR);
+        if (format.major, format.minor) < (major, minor) {
+            (format.major, format.minor) = (major, minor);
+        }
+        let lanes = usize::from(format.lanes);
+        let chains = recovery::survey(fs.as_ref(), dir, &format.uuid, lanes + 1)?;
+        format.write(fs.as_ref(), dir)?;
+        recovery::sweep(fs.as_ref(), dir, &chains)?;
+
+        let counters = Arc::new(LogCounters::default());
+        let index_counters = Arc::new(IndexCounters::default());
+        let mut report = RecoveryReport::default();
+        let large_lane = Lane(format.lanes);
+        let mut homes = Vec::with_capacity(lanes);
+        let mut logs = Vec::with_capacity(lanes + 1);
+        let (mut settings, mut rooms) = (Vec::new(), Vec::new());
+        for (number, chain) in (0_u8..).zip(&chains) {
+            let lane = Lane(number);
+            let mut recovery =
+                Recovery { fs: fs.as_ref(), dir, lane, large: large_lane, report: &mut report };
+            let (outcome, segment_bytes) = if lane == large_lane {
+                (recovery.large_tail(chain)?, options.large_segment_bytes)
+            } else {
+                let mut owner = format.uuid.to_vec();
+                owner.push(number);
+                owner.extend_from_slice(&index::VERSION.to_le_bytes());
+                let path = dir.join(INDEX_DIRECTORY).join(format!("{number:02x}.redb"));
+                let open = || recovery::open_index(fs.as_ref(), &path, &owner, &index_counters);
+                let index = open()?;
+                let (index, outcome) = match recovery.replay(chain, &index) {
+                    Ok(outcome) => (index, outcome),
+                    // An index that breaks while it is used is made again from the log alone.
+                    Err(e) if e.kind() == Kind::Corrupt => {
+                        tracing::error!("{e}; the index is rebuilt");
+                        drop(index);
+                        fs.remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+                        let index = open()?;
+                        let outcome = recovery.replay(chain, &index)?;
+                        (index, outcome)
+                    }
+                    Err(e) => return Err(e),
+                };
+                homes.push(Home {
+                    jobs: JobQueue::default(),
+                    index: Box::new(index),
+                    next_id: AtomicU64::new(u64::from(format.epoch) * EPOCH_MESSAGES),
+                    tail: Mutex::new(outcome.tail),
+                });
+                (outcome, options.segment_bytes)
+            };
+            let setting = lane_setting((&fs, dir), &format, number, segment_bytes, &counters);
+            let room = Arc::new(SpareRoom::default());
+            logs.push(Log::new(
+                setting.clone(),
+                room.clone(),
+                outcome.tail,
+                outcome.last_lsn,
+                chain.next_number(),
+                chain.bytes(),
+            ));
+            settings.push(setting);
+            rooms.push(room);
+        }
+        let core = Arc::new(Core {
+            fs,
+            dir: dir.to_path_buf(),
+            housekeeper: Housekeeper::new(lanes + 1, options.checkpoint_bytes),
+            options,
+            format: Mutex::new(format),
+            uuid: format.uuid,
+            homes,
+            large: Arc::new(LargeLane::default()),
+            settings,
+            rooms,
+            counters,
+            index_counters,
+            open_segments: Mutex::default(),
+            closing: AtomicBool::new(false),
+            threads: Mutex::default(),
+            lock: Mutex::new(Some(lock)),
+            report,
+        });
+        // From here on dropping the handle ends what was started.
+        let store = Store { handle: Arc::new(Handle { core: core.clone() }) };
+        for (number, mut log) in (0_u8..).zip(logs) {
+            let lane = Lane(number);
+            let worker = core.clone();
+            if lane == large_lane {
+                let thread = spawn("posthouse-large".into(), move || {
+                    let _ended = Abandon(&worker.large.jobs);
+                    large::run(&worker, &mut log);
+                })?;
+                core.threads.lock().large = Some(thread);
+            } else {
+                let thread = spawn(format!("posthouse-lane{number}"), move || {
+                    let Some(home) = worker.home(lane) else { return };
+                    let _ended = Abandon(&home.jobs);
+                    commit::run(&worker, lane, &mut log);
+                })?;
+                core.threads.lock().homes.push(thread);
+            }
+        }
+        let worker = core.clone();
+        let millis = core.options.checkpoint_millis;
+        let thread = spawn("posthouse-house".into(), move || housekeeper::run(&worker, millis))?;
+        core.threads.lock().housekeeper = Some(thread);
+        Ok(store)
     }
 
     /// Commits what is pending, makes a last checkpoint, ends the threads, releases the lock. Later
     /// calls on any handle answer `Stopped`. Calling it twice is allowed.
     pub fn close(&self) -> Result<()> {
-        todo!()
+        self.handle.core.close()
     }
 
     /// The lane of an account's records.
     pub fn lane_of(&self, account: AccountId) -> Lane {
-        let _ = account;
-        todo!()
+        // A multiplicative hash (the golden ratio in 32 bits): neighbours go to different lanes. On disk:
+        // it can never change.
+        let hash = account.0.wrapping_mul(0x9e37_79b9) >> 16;
+        Lane(u8::try_from(hash % u32::from(self.lanes().max(1))).unwrap_or(0))
     }
 
     /// The number of ordinary lanes.
     pub fn lanes(&self) -> u8 {
-        todo!()
+        self.handle.core.large_lane().0
     }
 
     /// A new message id of this lane, never given before and never again, also after a crash.
     pub fn new_message_id(&self, lane: Lane) -> MessageId {
-        let _ = lane;
-        todo!()
+        let next = match self.handle.core.home(lane) {
+            Some(home) => home.next_id.fetch_add(1, Ordering::Relaxed),
+            None => 0,
+        };
+        MessageId::new(lane, (next >> 32) as u32, next as u32)
     }
 
     /// Starts a message's bytes.
     pub fn body(&self, id: MessageId) -> BodyWriter {
-        let _ = id;
-        todo!()
+        let core = &self.handle.core;
+        let limit = core.options.large_body_bytes.min(LARGE_BODY_LIMIT);
+        BodyWriter::new(id, core.large.clone(), limit)
     }
 
     /// Hands a transaction to its lane's committer. All of it becomes durable, or nothing. The ticket
     /// answers after the group's sync and after the index shows the changes.
+    ///
+    /// # Errors
+    /// `NotFound` when a message is for a mailbox that does not exist, `InvalidArgument` for a change of
+    /// another lane, `Limit`, `Stopped`, or what the disk reports (`DiskFull`, `Io`). The transaction is
+    /// then not in the store; after a crash that follows it may be, as a whole.
     pub fn commit(&self, lane: Lane, changes: Vec<Change>) -> Ticket<Committed> {
-        let _ = (lane, changes);
-        todo!()
+        let (completion, ticket) = Ticket::new();
+        self.handle.core.submit(lane, changes, Done::Ticket(completion));
+        ticket
+    }
+
+    /// As `commit`; the function is called on the committer's thread and must be short.
+    pub(crate) fn commit_then(
+        &self,
+        lane: Lane,
+        changes: Vec<Change>,
+        then: impl FnOnce(Result<Committed>) + Send + 'static,
+    ) {
+        self.handle.core.submit(lane, changes, Done::Call(Box::new(then)));
+    }
+
+    /// A handle that does not keep the store open, for functions that committers call.
+    pub(crate) fn submitter(&self) -> Submitter {
+        Submitter { core: self.handle.core.clone() }
     }
 
     /// Opens a message's bytes for reading.
+    ///
+    /// # Errors
+    /// `NotFound` when nothing refers to the message (any more), `Corrupt` when its record is damaged.
     pub fn read(&self, id: MessageId) -> Result<MessageReader> {
-        let _ = id;
-        todo!()
+        let core = &self.handle.core;
+        let missing = || Error::new(Kind::NotFound, format!("no message {id}"));
+        let home = core.home(id.lane()).ok_or_else(missing)?;
+        let value = home.index.view()?.get(Space::Place, &row::message_key(id))?;
+        let place =
+            row::Place::decode(&value.ok_or_else(missing)?).map_err(|_| damaged_row("place"))?;
+        MessageReader::open(core, id, place)
     }
 
     /// A queue entry.
     pub fn queue_entry(&self, id: MessageId) -> Result<Option<QueueEntry>> {
-        let _ = id;
-        todo!()
+        let Some(home) = self.handle.core.home(id.lane()) else { return Ok(None) };
+        match home.index.view()?.get(Space::Queue, &row::message_key(id))? {
+            Some(value) => {
+                row::decode_queue(id, &value).map(Some).map_err(|_| damaged_row("queue"))
+            }
+            None => Ok(None),
+        }
     }
 
     /// Up to `limit` queue entries in the order of their ids, those after `after` only.
     pub fn queue_scan(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<QueueEntry>> {
-        let _ = (after, limit);
-        todo!()
+        let mut entries = Vec::new();
+        let mut damaged = false;
+        for (lane, home) in (0_u8..).zip(&self.handle.core.homes) {
+            let from = match after {
+                Some(after) if after.lane() > Lane(lane) => continue,
+                Some(after) if after.lane() == Lane(lane) => Some(row::message_key(after)),
+                _ => None,
+            };
+            if entries.len() >= limit {
+                break;
+            }
+            let from = from.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            home.index.view()?.range(Space::Queue, from, Bound::Unbounded, &mut |key, value| {
+                if entries.len() >= limit {
+                    return false;
+                }
+                let entry = row::message_of(key).and_then(|id| row::decode_queue(id, value));
+                match entry {
+                    Ok(entry) => entries.push(entry),
+                    Err(_) => damaged = true,
+                }
+                true
+            })?;
+        }
+        if damaged { Err(damaged_row("queue")) } else { Ok(entries) }
     }
 
     /// The mailboxes of an account.
     pub fn mailboxes(&self, account: AccountId) -> Result<Vec<MailboxHead>> {
-        let _ = account;
-        todo!()
+        let home = self.handle.core.home_or_refuse(self.lane_of(account))?;
+        let prefix = row::account_key(account);
+        let mut heads = Vec::new();
+        let mut damaged = false;
+        let view = home.index.view()?;
+        view.range(Space::Head, Bound::Included(&prefix), Bound::Unbounded, &mut |key, value| {
+            if !key.starts_with(&prefix) {
+                return false;
+            }
+            match (row::mailbox_of(key), row::Head::decode(value)) {
+                (Ok((_, mailbox)), Ok(head)) => heads.push(head.public(mailbox)),
+                _ => damaged = true,
+            }
+            true
+        })?;
+        if damaged { Err(damaged_row("mailbox")) } else { Ok(heads) }
     }
 
     /// Up to `limit` messages of a mailbox in the order of UIDs, those after `after` only.
@@ -152,35 +712,137 @@ impl Store {
         after: u32,
         limit: usize,
     ) -> Result<Vec<MessageRow>> {
-        let _ = (account, mailbox, after, limit);
-        todo!()
+        let home = self.handle.core.home_or_refuse(self.lane_of(account))?;
+        let prefix = row::mailbox_key(account, mailbox);
+        let view = home.index.view()?;
+        // The first message after `after` may be in the pack that starts at or before it.
+        let from = view
+            .last_at_or_before(Space::Pack, &row::pack_key(account, mailbox, after))?
+            .map(|(key, _)| key)
+            .filter(|key| key.starts_with(&prefix))
+            .unwrap_or_else(|| prefix.clone());
+        let mut rows = Vec::new();
+        let mut damaged = false;
+        view.range(Space::Pack, Bound::Included(&from), Bound::Unbounded, &mut |key, value| {
+            if !key.starts_with(&prefix) || rows.len() >= limit {
+                return false;
+            }
+            match row::decode_pack(value) {
+                Ok(pack) => rows.extend(pack.into_iter().filter(|row| row.uid > after)),
+                Err(_) => damaged = true,
+            }
+            true
+        })?;
+        rows.truncate(limit);
+        if damaged { Err(damaged_row("message")) } else { Ok(rows) }
+    }
+
+    /// Deliveries between lanes that are still remembered: message, account, mailbox.
+    pub(crate) fn delivered_scan(&self) -> Result<Vec<(MessageId, AccountId, MailboxId)>> {
+        let mut found = Vec::new();
+        for home in &self.handle.core.homes {
+            let view = home.index.view()?;
+            view.range(Space::Delivered, Bound::Unbounded, Bound::Unbounded, &mut |key, _| {
+                if let Some((id, rest)) = key.split_first_chunk::<8>()
+                    && let Ok((account, mailbox)) = row::mailbox_of(rest)
+                {
+                    found.push((MessageId(u64::from_be_bytes(*id)), account, mailbox));
+                }
+                true
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// What opening the store found: what was applied again, and damage to acknowledged data.
+    pub fn recovery_report(&self) -> &RecoveryReport {
+        &self.handle.core.report
     }
 
     /// Counters since the store was opened.
     pub fn stats(&self) -> StoreStats {
-        todo!()
+        let core = &self.handle.core;
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        StoreStats {
+            transactions: get(&core.counters.transactions),
+            messages: get(&core.counters.messages),
+            groups: get(&core.counters.groups),
+            log_syncs: get(&core.counters.syncs),
+            index_syncs: get(&core.index_counters.syncs),
+            log_bytes: get(&core.counters.bytes),
+            index_bytes: get(&core.index_counters.bytes),
+        }
+    }
+
+    /// Makes a durable checkpoint of the index now.
+    pub fn checkpoint(&self) -> Result<()> {
+        for home in &self.handle.core.homes {
+            home.index.checkpoint()?;
+        }
+        Ok(())
     }
 
     /// Verifies every record of the log and every reference of the index, while mail flows.
     /// `progress(done, total)` counts bytes of segments.
     pub fn check(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<CheckReport> {
-        let _ = progress;
-        todo!()
+        check::check(&self.handle.core, progress)
+    }
+}
+
+/// Commits without keeping the store open.
+#[derive(Clone)]
+pub(crate) struct Submitter {
+    core: Arc<Core>,
+}
+
+impl Submitter {
+    /// As [`Store::commit_then`].
+    pub(crate) fn commit_then(
+        &self,
+        lane: Lane,
+        changes: Vec<Change>,
+        then: impl FnOnce(Result<Committed>) + Send + 'static,
+    ) {
+        self.core.submit(lane, changes, Done::Call(Box::new(then)));
+    }
+
+    /// As [`Store::commit`] for those who do not wait for the answer.
+    pub(crate) fn commit_silently(&self, lane: Lane, changes: Vec<Change>) {
+        self.core.submit(lane, changes, Done::Silent);
+    }
+}
+
+/// When a committer ends, by order or by a defect, nobody waits for it any more.
+struct Abandon<'a, T>(&'a JobQueue<T>);
+
+impl<T> Drop for Abandon<'_, T> {
+    fn drop(&mut self) {
+        self.0.abandon();
     }
 }
 
 impl Rows for Store {
     fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<()> {
-        let _ = (table, key, value);
-        todo!()
+        let change = Change::Row { table, key: key.to_vec(), value: Some(value.to_vec()) };
+        self.commit(Lane(0), vec![change]).wait().map(|_| ())
     }
+
     fn delete(&self, table: Table, key: &[u8]) -> Result<()> {
-        let _ = (table, key);
-        todo!()
+        let change = Change::Row { table, key: key.to_vec(), value: None };
+        self.commit(Lane(0), vec![change]).wait().map(|_| ())
     }
+
     fn scan(&self, table: Table) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let _ = table;
-        todo!()
+        let home = self.handle.core.home_or_refuse(Lane(0))?;
+        let prefix = row::table_key(table, b"");
+        let mut pairs = Vec::new();
+        let view = home.index.view()?;
+        view.range(Space::Row, Bound::Included(&prefix), Bound::Unbounded, &mut |key, value| {
+            let Some(key) = key.strip_prefix(prefix.as_slice()) else { return false };
+            pairs.push((key.to_vec(), value.to_vec()));
+            true
+        })?;
+        Ok(pairs)
     }
 }
 
@@ -194,97 +856,4 @@ pub trait Rows: Send + Sync {
     fn delete(&self, table: Table, key: &[u8]) -> Result<()>;
     /// All pairs of a table, in the order of keys.
     fn scan(&self, table: Table) -> Result<Vec<(Vec<u8>, Vec<u8>)>>;
-}
-
-/// Collects a message's bytes: in memory while it is small, in chunks to the large lane beyond that.
-pub struct BodyWriter {}
-
-impl BodyWriter {
-    /// Appends bytes. Copies; does not block.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let _ = bytes;
-        todo!()
-    }
-
-    /// Bytes so far.
-    pub fn len(&self) -> u64 {
-        todo!()
-    }
-
-    /// Whether nothing was written yet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// When too much is in flight: a ticket to wait for before the next `write`.
-    pub fn pressure(&mut self) -> Option<Ticket<()>> {
-        todo!()
-    }
-
-    /// Ends the bytes. Dropping a writer instead forgets them.
-    pub fn finish(self) -> Result<Body> {
-        todo!()
-    }
-}
-
-/// A finished body, to be put into [`NewMessage`].
-pub struct Body {}
-
-impl Body {
-    /// Bytes.
-    pub fn len(&self) -> u64 {
-        todo!()
-    }
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// Reads a message's bytes. Holds its segment in place while it lives.
-pub struct MessageReader {}
-
-impl MessageReader {
-    /// Bytes of the whole, the mailbox-only prefix included.
-    pub fn len(&self) -> u64 {
-        todo!()
-    }
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-    /// Bytes at the front (Return-Path) that only mailboxes see and that are not relayed.
-    pub fn prefix_len(&self) -> u64 {
-        todo!()
-    }
-    /// The envelope it came with.
-    pub fn envelope(&self) -> &Envelope {
-        todo!()
-    }
-    /// Reads into the buffer at an offset, as much as fits; 0 at the end. The checksum of what is
-    /// given out has been verified; `Corrupt` otherwise.
-    pub fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let _ = (offset, buffer);
-        todo!()
-    }
-}
-
-/// The answer to something that a committer does later: a future, and a call that waits.
-pub struct Ticket<T> {
-    _state: std::marker::PhantomData<fn() -> T>,
-}
-
-impl<T> Ticket<T> {
-    /// Blocks this thread until the answer is there.
-    pub fn wait(self) -> Result<T> {
-        todo!()
-    }
-}
-
-impl<T> Future for Ticket<T> {
-    type Output = Result<T>;
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        let _ = context;
-        todo!()
-    }
 }

@@ -72,7 +72,7 @@ pub enum Change {
     /// A message arrives.
     Message(NewMessage),
     /// A message that lives in any lane is put into a mailbox of this lane. Doing it twice for the same
-    /// message and mailbox before `Forget` has no effect.
+    /// message and mailbox before `Forget` has no effect, nor has it for a mailbox that does not exist.
     Deliver {
         /// The message.
         message: MessageId,
@@ -163,12 +163,26 @@ pub enum Table {
     Value = 4,
 }
 
+impl Table {
+    /// The table with this number.
+    pub const fn from_number(number: u8) -> Option<Table> {
+        Some(match number {
+            1 => Table::Domain,
+            2 => Table::Account,
+            3 => Table::Alias,
+            4 => Table::Value,
+            _ => return None,
+        })
+    }
+}
+
 /// What a committed transaction was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// The log sequence number of its last record.
     pub lsn: u64,
-    /// The UID of every delivery in the order of the changes; 0 where `Deliver` had no effect.
+    /// The UID of every delivery in the order of the changes. For a `Deliver` that had happened before, the
+    /// UID that it gave then; 0 where the mailbox of a `Deliver` does not exist.
     pub uids: Vec<u32>,
 }
 

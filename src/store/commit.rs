@@ -1,0 +1,315 @@
+//! The committer of an ordinary lane.
+//!
+//! It takes everything that waits, plans it, lays the records into one buffer, and makes one write and
+//! one sync for all. Then it applies the records to the index, and only then answers the tickets. While
+//! a sync runs, the next group gathers: there is no other delay. A group holds at most 4 MiB or one
+//! transaction, and never crosses from one segment into the next.
+//!
+//! When the write or the sync fails, every transaction of the group is answered with the error and the
+//! lane goes on in a fresh segment. When the index cannot be changed, the group is on disk but cannot be
+//! shown: its tickets are answered with the error and the lane refuses everything until the store is
+//! opened again, which rebuilds the index.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+
+use super::body::{Body, Stored};
+use super::index::apply::{Applier, Position};
+use super::index::{Batch, Space, row};
+use super::lane::{Log, put_header};
+use super::plan::Planner;
+use super::record::{
+    FLAG_BEGIN, FLAG_END, FLAG_MUST_UNDERSTAND, HEADER_LEN, Header, Record, record_len,
+};
+use super::ticket::Completion;
+use super::{Change, Committed, Core, Lane};
+use crate::error::{Error, Result};
+
+/// Most bytes of a group of more than one transaction.
+const GROUP_BYTES: usize = 4 << 20;
+/// The group's buffer is given back when it has grown beyond this.
+const BUFFER_BYTES: usize = 8 << 20;
+
+/// Who wants to know.
+pub enum Done {
+    /// Nobody.
+    Silent,
+    /// A ticket.
+    Ticket(Completion<Committed>),
+    /// A function, called on the committer's thread: it must be short and must not block.
+    Call(Box<dyn FnOnce(Result<Committed>) + Send>),
+}
+
+impl Done {
+    /// Answers.
+    pub fn answer(self, result: Result<Committed>) {
+        match self {
+            Done::Silent => {}
+            Done::Ticket(completion) => completion.complete(result),
+            Done::Call(call) => call(result),
+        }
+    }
+}
+
+/// A transaction on its way to a committer.
+pub struct Transaction {
+    /// What to do.
+    pub changes: Vec<Change>,
+    /// At least as many bytes as its records take.
+    pub bytes: u64,
+    /// Who wants to know.
+    pub done: Done,
+}
+
+impl Transaction {
+    /// A transaction of these changes.
+    pub fn new(changes: Vec<Change>, done: Done) -> Transaction {
+        let bytes = changes.iter().fold(0_u64, |sum, change| sum.saturating_add(estimate(change)));
+        Transaction { changes, bytes, done }
+    }
+}
+
+/// At least as many bytes as a change's records take.
+fn estimate(change: &Change) -> u64 {
+    let recipients = |list: &[super::QueueRecipient]| {
+        list.iter().fold(0_u64, |sum, r| {
+            sum.saturating_add(32).saturating_add((r.address.len() + r.parameters.len()) as u64)
+        })
+    };
+    let rest = match change {
+        Change::Message(new) => {
+            let body = match &new.body.stored {
+                Stored::Small { bytes, .. } => bytes.len() as u64,
+                Stored::Large(_) => (new.body.len / super::body::CHUNK_BYTES as u64 + 1) * 20,
+            };
+            body.saturating_add(recipients(&new.queue))
+                .saturating_add(new.deliver.len() as u64 * 32)
+                .saturating_add((new.envelope.from.len() + new.envelope.parameters.len()) as u64)
+        }
+        Change::Queue { recipients: list, .. } => recipients(list),
+        Change::CreateMailbox { name, .. } => name.len() as u64,
+        Change::Expunge { uids, .. } => uids.len() as u64 * 6,
+        Change::Row { key, value, .. } => (key.len() + value.as_ref().map_or(0, Vec::len)) as u64,
+        Change::Deliver { .. }
+        | Change::Forget { .. }
+        | Change::RemoveMailboxes { .. }
+        | Change::Unreference { .. } => 0,
+    };
+    rest.saturating_add(192)
+}
+
+/// The committer's loop; returns when the queue is closed and empty.
+pub fn run(core: &Core, lane: Lane, log: &mut Log) {
+    let Some(home) = core.home(lane) else { return };
+    let mut jobs = Vec::new();
+    let mut committer = Committer { core, lane, log, buffer: Vec::new() };
+    while home.jobs.take(&mut jobs) {
+        let mut waiting: VecDeque<Transaction> = jobs.drain(..).collect();
+        while !waiting.is_empty() {
+            committer.group(&mut waiting);
+            if committer.buffer.capacity() > BUFFER_BYTES {
+                committer.buffer = Vec::new();
+            }
+        }
+    }
+    committer.seal();
+    committer.log.close();
+}
+
+/// A record in the buffer whose header is not filled in yet.
+struct Laid {
+    at: usize,
+    body_len: usize,
+    body_crc: u32,
+    kind: u8,
+    flags: u16,
+}
+
+/// A transaction of the running group.
+struct Member {
+    done: Done,
+    committed: Committed,
+}
+
+struct Committer<'a> {
+    core: &'a Core,
+    lane: Lane,
+    log: &'a mut Log,
+    buffer: Vec<u8>,
+}
+
+impl Committer<'_> {
+    /// Makes one group of what waits, at least of the first transaction.
+    fn group(&mut self, waiting: &mut VecDeque<Transaction>) {
+        let Some(home) = self.core.home(self.lane) else { return };
+        let view = match home.index.view() {
+            Ok(view) => view,
+            Err(e) => return fail_all(waiting, &e),
+        };
+        let need = waiting.front().map_or(0, |first| first.bytes);
+        let start = match self.log.start(need) {
+            Ok(start) => start,
+            Err(e) => return fail_all(waiting, &e),
+        };
+        let room = usize::try_from(start.room).unwrap_or(usize::MAX);
+        let mut planner = Planner::new(view.as_ref(), self.lane);
+        let mut members: Vec<Member> = Vec::with_capacity(waiting.len());
+        let mut refused: Vec<(Done, Error)> = Vec::new();
+        let mut records: Vec<(Record, Position)> = Vec::with_capacity(waiting.len());
+        let durable = self.log.tail().lsn;
+        let mut messages = 0;
+        self.buffer.clear();
+        while let Some(next) = waiting.front() {
+            let after =
+                self.buffer.len().saturating_add(usize::try_from(next.bytes).unwrap_or(usize::MAX));
+            if !members.is_empty() && (after > GROUP_BYTES || after > room) || after > room {
+                break;
+            }
+            let Some(Transaction { changes, done, .. }) = waiting.pop_front() else { break };
+            let planned = match planner.plan(changes) {
+                Ok(planned) => planned,
+                Err(e) => {
+                    refused.push((done, e));
+                    continue;
+                }
+            };
+            let last = planned.records.len().saturating_sub(1);
+            for (index, (record, body)) in planned.records.into_iter().enumerate() {
+                let mut flags = FLAG_MUST_UNDERSTAND;
+                if index == 0 {
+                    flags |= FLAG_BEGIN;
+                }
+                if index == last {
+                    flags |= FLAG_END;
+                }
+                if matches!(record, Record::Message(_)) {
+                    messages += 1;
+                }
+                let laid = self.lay(&record, body, flags);
+                let len = self.buffer.len().saturating_sub(laid.at) as u64;
+                let offset = start.offset.saturating_add(laid.at as u64);
+                let lsn = self.log.take_lsn();
+                self.fill_in(&laid, lsn, durable, start.salt);
+                records.push((record, Position { segment: start.segment, offset, len }));
+            }
+            let committed = Committed { lsn: self.log.last_lsn(), uids: planned.uids };
+            members.push(Member { done, committed });
+        }
+        let result = self.settle(&records, view.as_ref());
+        drop(view);
+        match result {
+            Ok(released) => {
+                let counters = &self.core.counters;
+                counters.transactions.fetch_add(members.len() as u64, Ordering::Relaxed);
+                counters.messages.fetch_add(messages, Ordering::Relaxed);
+                for member in members {
+                    member.done.answer(Ok(member.committed));
+                }
+                for (message, count) in released {
+                    let changes = vec![Change::Unreference { message, count }];
+                    // Refused only when the store closes: the count is then too high, never too low.
+                    let _ = self.core.push(message.lane(), Transaction::new(changes, Done::Silent));
+                }
+            }
+            Err(e) => {
+                for member in members {
+                    member.done.answer(Err(e.clone()));
+                }
+            }
+        }
+        for (done, error) in refused {
+            done.answer(Err(error));
+        }
+        self.core.housekeeper.look_at(usize::from(self.lane.0), self.log.wants_spare());
+    }
+
+    /// Lays a record into the buffer, with room for its header.
+    fn lay(&mut self, record: &Record, body: Option<Body>, flags: u16) -> Laid {
+        let at = self.buffer.len();
+        let front = at.saturating_add(HEADER_LEN);
+        self.buffer.resize(front, 0);
+        let mut crc = 0;
+        let mut tail = front;
+        if let Some(Body { stored: Stored::Small { bytes, crc: of_bytes }, .. }) = body {
+            self.buffer.extend_from_slice(&bytes);
+            tail = self.buffer.len();
+            crc = of_bytes;
+        }
+        record.encode(&mut self.buffer);
+        crc = crc32c::crc32c_append(crc, self.buffer.get(tail..).unwrap_or_default());
+        let body_len = self.buffer.len().saturating_sub(front);
+        let end = at.saturating_add(usize::try_from(record_len(body_len)).unwrap_or(0));
+        self.buffer.resize(end, 0);
+        Laid { at, body_len, body_crc: crc, kind: record.kind(), flags }
+    }
+
+    fn fill_in(&mut self, laid: &Laid, lsn: u64, durable: u64, salt: u32) {
+        let header = Header {
+            body_len: u32::try_from(laid.body_len).unwrap_or(u32::MAX),
+            kind: laid.kind,
+            version: 1,
+            flags: laid.flags,
+            body_crc: laid.body_crc,
+            lsn,
+            durable_delta: u32::try_from(lsn.saturating_sub(durable)).unwrap_or(u32::MAX),
+        };
+        if let Some(record) = self.buffer.get_mut(laid.at..) {
+            put_header(record, &header, salt);
+        }
+    }
+
+    /// Makes the buffer durable, then shows it in the index. Answers which messages of other lanes were let go.
+    fn settle(
+        &mut self,
+        records: &[(Record, Position)],
+        view: &dyn super::index::IndexView,
+    ) -> Result<Vec<(super::MessageId, u32)>> {
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(home) = self.core.home(self.lane) else { return Ok(Vec::new()) };
+        self.log.write(&self.buffer)?;
+        self.log.sync()?;
+        self.core.counters.groups.fetch_add(1, Ordering::Relaxed);
+        let tail = self.log.tail();
+        let mut batch = Batch::new(view);
+        let large = self.core.large_lane();
+        let mut applier =
+            Applier { batch: &mut batch, lane: self.lane, large, released: Vec::new() };
+        for (record, position) in records {
+            applier.apply(record, *position)?;
+        }
+        let released = applier.released;
+        let applied = row::Applied { lsn: tail.lsn, segment: tail.segment, offset: tail.end };
+        batch.put(Space::Meta, row::APPLIED.to_vec(), applied.encode());
+        home.index.apply(&batch.into_changes()).inspect_err(|_| home.index.poison())?;
+        *home.tail.lock() = tail;
+        self.core.housekeeper.wrote(usize::from(self.lane.0), self.buffer.len() as u64);
+        Ok(released)
+    }
+
+    /// Ends the lane in order: a last record tells recovery that all before it was durable.
+    fn seal(&mut self) {
+        let tail = self.log.tail();
+        let Some(home) = self.core.home(self.lane) else { return };
+        if !self.log.fits(record_len(0)) || tail.lsn == 0 {
+            return;
+        }
+        let Ok(start) = self.log.start(record_len(0)) else { return };
+        self.buffer.clear();
+        let laid = self.lay(&Record::Seal, None, FLAG_BEGIN | FLAG_END);
+        let lsn = self.log.take_lsn();
+        self.fill_in(&laid, lsn, tail.lsn, start.salt);
+        let Ok(view) = home.index.view() else { return };
+        // Nobody waits for this: without it the next opening is only less certain of the last group.
+        let len = self.buffer.len() as u64;
+        let position = Position { segment: start.segment, offset: start.offset, len };
+        let _ = self.settle(&[(Record::Seal, position)], view.as_ref());
+    }
+}
+
+fn fail_all(waiting: &mut VecDeque<Transaction>, error: &Error) {
+    for transaction in waiting.drain(..) {
+        transaction.done.answer(Err(error.clone()));
+    }
+}

@@ -1,0 +1,315 @@
+//! What each record means for the index: the one function that both the committer and recovery call.
+//!
+//! Applying is deterministic: records carry everything that was decided when they were committed. It
+//! never refuses: a record that refers to what is not there (any more) changes nothing.
+
+use super::row::{self, Head, PACK_BYTES, PACK_ROWS, Place};
+use super::{Batch, Space};
+use crate::error::{Error, Kind, Result};
+use crate::store::body::chunk_record_len;
+use crate::store::encoding::{Malformed, Reader, put_signed};
+use crate::store::record::{Delivery, Record};
+use crate::store::{AccountId, Lane, MailboxId, MessageId, MessageRow, QueueEntry};
+
+/// Where an applied record stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
+    /// Segment.
+    pub segment: u64,
+    /// Offset of the header.
+    pub offset: u64,
+    /// Bytes, padding included.
+    pub len: u64,
+}
+
+/// Applies records of one lane to a batch.
+pub struct Applier<'b, 'v> {
+    /// Where the changes go.
+    pub batch: &'b mut Batch<'v>,
+    /// The lane.
+    pub lane: Lane,
+    /// The lane of large bodies.
+    pub large: Lane,
+    /// Messages of other lanes that mailboxes of this one let go, with how often.
+    pub released: Vec<(MessageId, u32)>,
+}
+
+fn malformed(what: &'static str) -> impl Fn(Malformed) -> Error {
+    move |_| Error::new(Kind::Corrupt, format!("index: a {what} row is damaged"))
+}
+
+impl Applier<'_, '_> {
+    /// Applies one record.
+    pub fn apply(&mut self, record: &Record, at: Position) -> Result<()> {
+        match record {
+            Record::Message(meta) => {
+                let mut references = 0;
+                for delivery in &meta.deliveries {
+                    let row = MessageRow {
+                        uid: delivery.uid,
+                        message: meta.id,
+                        size: meta.size,
+                        received: meta.envelope.received,
+                        modseq: delivery.modseq,
+                        envelope_flags: meta.envelope.flags,
+                        flags: 0,
+                    };
+                    if self.add_row(delivery, row)? {
+                        references += 1;
+                    }
+                }
+                let queued = !meta.queue.is_empty();
+                if queued {
+                    let entry = QueueEntry {
+                        message: meta.id,
+                        envelope: meta.envelope.clone(),
+                        size: meta.size,
+                        recipients: meta.queue.clone(),
+                    };
+                    let value = row::encode_queue(&entry);
+                    self.batch.put(Space::Queue, row::message_key(meta.id), value);
+                }
+                let place = Place {
+                    segment: at.segment,
+                    offset: at.offset,
+                    len: at.len,
+                    size: meta.size,
+                    references,
+                    queued,
+                    chunks: meta.chunks.clone(),
+                };
+                if queued || references > 0 {
+                    self.count_live(&place, 1)?;
+                    self.batch.put(Space::Place, row::message_key(meta.id), place.encode());
+                }
+                Ok(())
+            }
+            Record::Deliver { message, delivery, size, received, flags } => {
+                let row = MessageRow {
+                    uid: delivery.uid,
+                    message: *message,
+                    size: *size,
+                    received: *received,
+                    modseq: delivery.modseq,
+                    envelope_flags: *flags,
+                    flags: 0,
+                };
+                self.add_row(delivery, row)?;
+                let key = row::delivered_key(*message, delivery.account, delivery.mailbox);
+                self.batch.put(Space::Delivered, key, delivery.uid.to_be_bytes().to_vec());
+                if message.lane() == self.lane {
+                    self.change_place(*message, |place| place.references += 1)?;
+                }
+                Ok(())
+            }
+            Record::Forget { message, account, mailbox } => {
+                let key = row::delivered_key(*message, *account, *mailbox);
+                self.batch.delete(Space::Delivered, key);
+                Ok(())
+            }
+            Record::Queue { message, references, recipients } => {
+                let key = row::message_key(*message);
+                let stored = self.batch.get(Space::Queue, &key)?;
+                if recipients.is_empty() {
+                    self.batch.delete(Space::Queue, key);
+                } else if let Some(stored) = stored {
+                    let mut entry =
+                        row::decode_queue(*message, &stored).map_err(malformed("queue"))?;
+                    entry.recipients.clone_from(recipients);
+                    self.batch.put(Space::Queue, key, row::encode_queue(&entry));
+                }
+                let gone = recipients.is_empty();
+                self.change_place(*message, |place| {
+                    place.references = place.references.saturating_add(i64::from(*references));
+                    if gone {
+                        place.queued = false;
+                    }
+                })
+            }
+            Record::Unreference { message, count } => self.change_place(*message, |place| {
+                place.references = place.references.saturating_sub(i64::from(*count));
+            }),
+            Record::Mailbox { account, mailbox, uid_validity, name } => {
+                let key = row::mailbox_key(*account, *mailbox);
+                if self.batch.get(Space::Head, &key)?.is_none() {
+                    let head = Head {
+                        uid_validity: *uid_validity,
+                        uid_next: 1,
+                        highest_modseq: 1,
+                        messages: 0,
+                        bytes: 0,
+                        last_pack: 0,
+                        name: name.clone(),
+                    };
+                    self.batch.put(Space::Head, key, head.encode());
+                }
+                Ok(())
+            }
+            Record::RemoveMailboxes { account } => self.remove_mailboxes(*account),
+            Record::Expunge { account, mailbox, modseq, uids } => {
+                self.expunge(*account, *mailbox, *modseq, uids)
+            }
+            Record::Row { table, key, value } => {
+                let key = row::table_key(*table, key);
+                match value {
+                    Some(value) => self.batch.put(Space::Row, key, value.clone()),
+                    None => self.batch.delete(Space::Row, key),
+                }
+                Ok(())
+            }
+            Record::Chunk(_) | Record::BodyEnd { .. } | Record::Seal | Record::Unknown => Ok(()),
+        }
+    }
+
+    fn head(&self, key: &[u8]) -> Result<Option<Head>> {
+        match self.batch.get(Space::Head, key)? {
+            Some(value) => Ok(Some(Head::decode(&value).map_err(malformed("mailbox"))?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Adds a message to a mailbox; `false` when the mailbox is not there.
+    fn add_row(&mut self, delivery: &Delivery, message: MessageRow) -> Result<bool> {
+        let key = row::mailbox_key(delivery.account, delivery.mailbox);
+        let Some(mut head) = self.head(&key)? else { return Ok(false) };
+        let mut pack = None;
+        if head.last_pack != 0 {
+            let pack_key = row::pack_key(delivery.account, delivery.mailbox, head.last_pack);
+            if let Some(value) = self.batch.get(Space::Pack, &pack_key)? {
+                let rows = row::decode_pack(&value).map_err(malformed("message"))?;
+                if rows.len() < PACK_ROWS && value.len() < PACK_BYTES {
+                    pack = Some((pack_key, value, rows.last().copied()));
+                }
+            }
+        }
+        let (pack_key, mut value, before) = pack.unwrap_or_else(|| {
+            head.last_pack = message.uid;
+            let key = row::pack_key(delivery.account, delivery.mailbox, message.uid);
+            (key, Vec::new(), None)
+        });
+        row::put_pack_row(&mut value, before.as_ref(), &message);
+        self.batch.put(Space::Pack, pack_key, value);
+        head.uid_next = head.uid_next.max(message.uid.saturating_add(1));
+        head.highest_modseq = head.highest_modseq.max(message.modseq);
+        head.messages = head.messages.saturating_add(1);
+        head.bytes = head.bytes.saturating_add(message.size);
+        self.batch.put(Space::Head, key, head.encode());
+        Ok(true)
+    }
+
+    fn expunge(
+        &mut self,
+        account: AccountId,
+        mailbox: MailboxId,
+        modseq: u64,
+        uids: &[u32],
+    ) -> Result<()> {
+        let key = row::mailbox_key(account, mailbox);
+        let Some(mut head) = self.head(&key)? else { return Ok(()) };
+        let mut uids = uids.iter().copied().peekable();
+        while let Some(uid) = uids.next() {
+            let found = self.batch.last(Space::Pack, &row::pack_key(account, mailbox, uid))?;
+            let Some((pack_key, value)) = found.filter(|(k, _)| k.starts_with(&key)) else {
+                continue;
+            };
+            let rows = row::decode_pack(&value).map_err(malformed("message"))?;
+            let last = rows.last().map_or(0, |row| row.uid);
+            let mut gone = vec![uid];
+            while let Some(uid) = uids.next_if(|uid| *uid <= last) {
+                gone.push(uid);
+            }
+            let (removed, kept): (Vec<_>, Vec<_>) =
+                rows.into_iter().partition(|row| gone.binary_search(&row.uid).is_ok());
+            for row in &removed {
+                head.messages = head.messages.saturating_sub(1);
+                head.bytes = head.bytes.saturating_sub(row.size);
+                self.release(row.message)?;
+            }
+            if kept.is_empty() {
+                if pack_key == row::pack_key(account, mailbox, head.last_pack) {
+                    head.last_pack = 0;
+                }
+                self.batch.delete(Space::Pack, pack_key);
+            } else if !removed.is_empty() {
+                self.batch.put(Space::Pack, pack_key, row::encode_pack(&kept));
+            }
+        }
+        head.highest_modseq = head.highest_modseq.max(modseq);
+        self.batch.put(Space::Head, key, head.encode());
+        Ok(())
+    }
+
+    fn remove_mailboxes(&mut self, account: AccountId) -> Result<()> {
+        let prefix = row::account_key(account);
+        let mut from = prefix.clone();
+        while let Some((key, value)) = self.batch.first(Space::Pack, &prefix, &from)? {
+            for row in row::decode_pack(&value).map_err(malformed("message"))? {
+                self.release(row.message)?;
+            }
+            from.clone_from(&key);
+            from.push(0);
+            self.batch.delete(Space::Pack, key);
+        }
+        let mut from = prefix.clone();
+        while let Some((key, _)) = self.batch.first(Space::Head, &prefix, &from)? {
+            from.clone_from(&key);
+            from.push(0);
+            self.batch.delete(Space::Head, key);
+        }
+        Ok(())
+    }
+
+    /// A mailbox lets a message go.
+    fn release(&mut self, message: MessageId) -> Result<()> {
+        if message.lane() == self.lane {
+            return self.change_place(message, |place| {
+                place.references = place.references.saturating_sub(1)
+            });
+        }
+        match self.released.last_mut().filter(|(id, _)| *id == message) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => self.released.push((message, 1)),
+        }
+        Ok(())
+    }
+
+    /// Changes a message's place, and drops it when nobody refers to the message any more.
+    fn change_place(&mut self, message: MessageId, change: impl FnOnce(&mut Place)) -> Result<()> {
+        let key = row::message_key(message);
+        let Some(value) = self.batch.get(Space::Place, &key)? else { return Ok(()) };
+        let mut place = Place::decode(&value).map_err(malformed("place"))?;
+        change(&mut place);
+        if place.queued || place.references > 0 {
+            self.batch.put(Space::Place, key, place.encode());
+        } else {
+            self.count_live(&place, -1)?;
+            self.batch.delete(Space::Place, key);
+        }
+        Ok(())
+    }
+
+    fn count_live(&mut self, place: &Place, sign: i64) -> Result<()> {
+        let bytes = i64::try_from(place.len).unwrap_or(i64::MAX);
+        self.add_live(self.lane, place.segment, bytes.saturating_mul(sign))?;
+        let mut left = place.size;
+        for chunk in &place.chunks {
+            let (len, rest) = chunk_record_len(left);
+            left = rest;
+            let len = i64::try_from(len).unwrap_or(i64::MAX);
+            self.add_live(self.large, chunk.segment, len.saturating_mul(sign))?;
+        }
+        Ok(())
+    }
+
+    fn add_live(&mut self, lane: Lane, segment: u64, bytes: i64) -> Result<()> {
+        let key = row::live_key(lane.0, segment);
+        let old = match self.batch.get(Space::Live, &key)? {
+            Some(value) => Reader::new(&value).signed().map_err(malformed("segment"))?,
+            None => 0,
+        };
+        let mut value = Vec::new();
+        put_signed(&mut value, old.saturating_add(bytes));
+        self.batch.put(Space::Live, key, value);
+        Ok(())
+    }
+}

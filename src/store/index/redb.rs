@@ -1,0 +1,296 @@
+//! The index over redb: the only file that names it.
+//!
+//! redb keeps the pages of commits without durability in its own memory, so a group's commit writes
+//! nothing; a checkpoint writes each changed page once. Its file is reached through our `File`, so that
+//! tests can put a failing disk under it, and so that bytes and syncs can be counted.
+//!
+//! redb panics on damaged pages (`unreachable!` in its tree code), so every call is wrapped in
+//! `catch_unwind`. After a panic or an error of a write the shard is poisoned: every later call fails
+//! with `Corrupt` until the shard is opened anew. No savepoints and no compaction of redb are used.
+
+use std::io;
+use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use redb::{
+    Builder, Database, Durability, ReadTransaction, ReadableDatabase, StorageBackend,
+    TableDefinition, TableError,
+};
+
+use super::{Changes, IndexKv, IndexView, Pair, Space, Visit};
+use crate::error::{Error, Kind, Result};
+use crate::sync::RwLock;
+use crate::vfs::{self, File, Fs, Open};
+
+/// Bytes of pages that redb holds for a shard: read, and changed since the last checkpoint.
+const CACHE_BYTES: usize = 48 << 20;
+
+type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+const fn table(space: Space) -> Definition {
+    TableDefinition::new(match space {
+        Space::Meta => "meta",
+        Space::Place => "place",
+        Space::Queue => "queue",
+        Space::Head => "head",
+        Space::Pack => "pack",
+        Space::Delivered => "delivered",
+        Space::Row => "row",
+        Space::Live => "live",
+    })
+}
+
+/// Counters of a store's index files.
+#[derive(Debug, Default)]
+pub struct IndexCounters {
+    /// Bytes written.
+    pub bytes: AtomicU64,
+    /// Syncs.
+    pub syncs: AtomicU64,
+}
+
+/// The file under redb.
+struct Backend {
+    file: Arc<dyn File>,
+    counters: Arc<IndexCounters>,
+}
+
+impl std::fmt::Debug for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Backend")
+    }
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        vfs::read_exact_at(self.file.as_ref(), out, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.counters.syncs.fetch_add(1, Ordering::Relaxed);
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.counters.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
+        self.file.write_at(data, offset)
+    }
+}
+
+/// A shard of the index.
+pub struct Redb {
+    database: RwLock<Option<Arc<Database>>>,
+    poisoned: Arc<AtomicBool>,
+    path: PathBuf,
+}
+
+impl Redb {
+    /// Opens a shard's file, made when it does not exist. `Corrupt` when redb cannot use it.
+    pub fn open(fs: &dyn Fs, path: &Path, counters: &Arc<IndexCounters>) -> Result<Redb> {
+        let file = fs.open(path, Open::Create).map_err(|e| Error::io("open", path, &e))?;
+        let backend = Backend { file, counters: counters.clone() };
+        let poisoned = Arc::new(AtomicBool::new(false));
+        let database = guarded(path, &poisoned, || {
+            let database = Builder::new()
+                .set_cache_size(CACHE_BYTES)
+                .create_with_backend(backend)
+                .map_err(|e| failed(path, e))?;
+            // All tables exist from here on, so that a snapshot never misses one.
+            let mut transaction = database.begin_write().map_err(|e| failed(path, e))?;
+            transaction.set_durability(Durability::None).map_err(|e| failed(path, e))?;
+            for space in Space::ALL {
+                transaction.open_table(table(space)).map_err(|e| failed(path, e))?;
+            }
+            transaction.commit().map_err(|e| failed(path, e))?;
+            Ok(database)
+        })?;
+        Ok(Redb {
+            database: RwLock::new(Some(Arc::new(database))),
+            poisoned,
+            path: path.to_path_buf(),
+        })
+    }
+
+    fn database(&self) -> Result<Arc<Database>> {
+        self.database.read().clone().ok_or_else(|| Error::new(Kind::Stopped, "the store is closed"))
+    }
+}
+
+/// What redb reports: the system's errors stay what they are, the rest means that the file is unusable.
+fn failed(path: &Path, error: impl Into<redb::Error>) -> Error {
+    match error.into() {
+        redb::Error::Io(e) if e.kind() != io::ErrorKind::UnexpectedEof => {
+            Error::io("use index", path, &e)
+        }
+        error => damaged(path, &error),
+    }
+}
+
+fn damaged(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Corrupt, format!("index {}: {error}", path.display()))
+}
+
+/// Runs a call of redb, catching its panics and refusing all calls after one.
+fn guarded<T>(path: &Path, poisoned: &AtomicBool, call: impl FnOnce() -> Result<T>) -> Result<T> {
+    if poisoned.load(Ordering::Acquire) {
+        return Err(damaged(
+            path,
+            &"unusable after an earlier error; it is rebuilt at the next opening",
+        ));
+    }
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(result) => result,
+        Err(_) => {
+            poisoned.store(true, Ordering::Release);
+            Err(damaged(path, &"a page is damaged"))
+        }
+    }
+}
+
+impl IndexKv for Redb {
+    fn view(&self) -> Result<Box<dyn IndexView>> {
+        let database = self.database()?;
+        let transaction = guarded(&self.path, &self.poisoned, || {
+            database.begin_read().map_err(|e| failed(&self.path, e))
+        })?;
+        Ok(Box::new(View { transaction, poisoned: self.poisoned.clone(), path: self.path.clone() }))
+    }
+
+    fn apply(&self, changes: &Changes) -> Result<()> {
+        let database = self.database()?;
+        let done = guarded(&self.path, &self.poisoned, || {
+            let mut transaction = database.begin_write().map_err(|e| failed(&self.path, e))?;
+            transaction.set_durability(Durability::None).map_err(|e| failed(&self.path, e))?;
+            let mut changes = changes.iter().peekable();
+            while let Some(((space, _), _)) = changes.peek() {
+                let space = *space;
+                let mut table =
+                    transaction.open_table(table(space)).map_err(|e| failed(&self.path, e))?;
+                while let Some(((_, key), value)) = changes.next_if(|((s, _), _)| *s == space) {
+                    match value {
+                        Some(value) => {
+                            table
+                                .insert(key.as_slice(), value.as_slice())
+                                .map_err(|e| failed(&self.path, e))?;
+                        }
+                        None => {
+                            table.remove(key.as_slice()).map_err(|e| failed(&self.path, e))?;
+                        }
+                    }
+                }
+            }
+            transaction.commit().map_err(|e| failed(&self.path, e))
+        });
+        if done.is_err() {
+            self.poisoned.store(true, Ordering::Release);
+        }
+        done
+    }
+
+    fn checkpoint(&self) -> Result<()> {
+        let database = self.database()?;
+        let done = guarded(&self.path, &self.poisoned, || {
+            let mut transaction = database.begin_write().map_err(|e| failed(&self.path, e))?;
+            transaction.set_durability(Durability::Immediate).map_err(|e| failed(&self.path, e))?;
+            // The allocator's state goes to disk too, so that opening after a crash does not walk all pages.
+            transaction.set_quick_repair(true);
+            transaction.commit().map_err(|e| failed(&self.path, e))
+        });
+        if done.is_err() {
+            self.poisoned.store(true, Ordering::Release);
+        }
+        done
+    }
+
+    fn poison(&self) {
+        self.poisoned.store(true, Ordering::Release);
+    }
+
+    fn close(&self) {
+        let database = self.database.write().take();
+        // redb writes when it is dropped, and may panic on what it finds.
+        let _ = catch_unwind(AssertUnwindSafe(move || drop(database)));
+    }
+}
+
+impl Drop for Redb {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+struct View {
+    transaction: ReadTransaction,
+    poisoned: Arc<AtomicBool>,
+    path: PathBuf,
+}
+
+impl View {
+    fn table(
+        &self,
+        space: Space,
+    ) -> Result<Option<redb::ReadOnlyTable<&'static [u8], &'static [u8]>>> {
+        match self.transaction.open_table(table(space)) {
+            Ok(table) => Ok(Some(table)),
+            Err(TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(e) => Err(failed(&self.path, e)),
+        }
+    }
+}
+
+impl IndexView for View {
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        guarded(&self.path, &self.poisoned, || {
+            let Some(table) = self.table(space)? else { return Ok(None) };
+            let value = table.get(key).map_err(|e| failed(&self.path, e))?;
+            Ok(value.map(|value| value.value().to_vec()))
+        })
+    }
+
+    fn range(
+        &self,
+        space: Space,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+        visit: Visit<'_>,
+    ) -> Result<()> {
+        guarded(&self.path, &self.poisoned, || {
+            let Some(table) = self.table(space)? else { return Ok(()) };
+            let range = table.range::<&[u8]>((from, to)).map_err(|e| failed(&self.path, e))?;
+            for pair in range {
+                let (key, value) = pair.map_err(|e| failed(&self.path, e))?;
+                if !visit(key.value(), value.value()) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn last_at_or_before(&self, space: Space, key: &[u8]) -> Result<Option<Pair>> {
+        guarded(&self.path, &self.poisoned, || {
+            let Some(table) = self.table(space)? else { return Ok(None) };
+            let mut range = table
+                .range::<&[u8]>((Bound::Unbounded, Bound::Included(key)))
+                .map_err(|e| failed(&self.path, e))?;
+            match range.next_back() {
+                Some(pair) => {
+                    let (key, value) = pair.map_err(|e| failed(&self.path, e))?;
+                    Ok(Some((key.value().to_vec(), value.value().to_vec())))
+                }
+                None => Ok(None),
+            }
+        })
+    }
+}

@@ -1,0 +1,487 @@
+//! Opening a lane: where its log ends, and an index that shows all of it.
+//!
+//! **Chain.** Segments are put in the order of their numbers. One that a later header leaves out (its
+//! `previous` is a lower number) is void and removed. A segment's records end where the next header
+//! says.
+//!
+//! **Scan.** From the position that the index was last made durable at (from the first segment when the
+//! index is new), records must follow one another without a gap in their LSNs, with both checksums
+//! right. Only whole transactions are applied.
+//!
+//! **A place that cannot be read** is judged by what stands behind it. If the segment is not the lane's
+//! last, or if any later valid record says that records up to this one were durable, then acknowledged
+//! data is damaged: the range is reported, what follows is applied from the next beginning of a
+//! transaction, and all mailboxes of the lane skip as many UIDs as records were lost, so that no UID can
+//! be given twice. Otherwise it is the torn end of a group that nobody was told of, and the log ends
+//! before it. Nothing is ever cut off on disk: the lane's next segment names the end.
+//!
+//! Records found behind the last checkpoint are synced before they are applied, because a process that
+//! died may have written them without. Running this again gives the same result.
+
+use std::ops::Bound;
+use std::path::Path;
+
+use super::Lane;
+use super::index::apply::{Applier, Position};
+use super::index::redb::{IndexCounters, Redb};
+use super::index::{self, Batch, IndexKv, Space, row};
+use super::lane::Tail;
+use super::record::{FLAG_BEGIN, FLAG_END, Header, Record};
+use super::segment::{self, Found, HEADER_BYTES, Scanner, SegmentHeader};
+use crate::error::{Error, Kind, Result};
+use crate::vfs::{Fs, Open};
+use std::sync::Arc;
+
+/// Changes that are collected before they are applied together.
+const BATCH: usize = 4096;
+
+/// What recovery found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Records that were applied again because the index did not have them.
+    pub replayed: u64,
+    /// Shards whose index was made from the log alone.
+    pub rebuilt: u32,
+    /// One line for each damaged place of acknowledged data, naming file, offsets and records.
+    pub damage: Vec<String>,
+}
+
+/// A segment of a lane as it was found.
+pub struct FoundSegment {
+    /// Its number.
+    pub number: u64,
+    /// Bytes of the file.
+    pub len: u64,
+    /// Its header; `None` when it is damaged.
+    pub header: Option<SegmentHeader>,
+    /// Where its records end, when the next segment says it.
+    pub end: Option<u64>,
+}
+
+/// The segments of a lane in the order of the log.
+#[derive(Default)]
+pub struct Chain {
+    /// Those that count.
+    pub segments: Vec<FoundSegment>,
+    /// Numbers of those that do not.
+    pub void: Vec<u64>,
+}
+
+impl Chain {
+    /// The number of the next segment.
+    pub fn next_number(&self) -> u64 {
+        let last = self.segments.last().map_or(0, |s| s.number);
+        let void = self.void.iter().copied().max().unwrap_or(0);
+        last.max(void).saturating_add(1)
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().fold(0, |sum, s| sum.saturating_add(s.len))
+    }
+}
+
+/// Reads the headers of all segments of `lanes` lanes, the large one included. Changes nothing.
+pub fn survey(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16], lanes: usize) -> Result<Vec<Chain>> {
+    let directory = dir.join(segment::DIRECTORY);
+    let entries = fs.read_dir(&directory).map_err(|e| Error::io("list", &directory, &e))?;
+    let mut chains: Vec<Chain> = (0..lanes).map(|_| Chain::default()).collect();
+    for entry in entries {
+        let Some((lane, number)) = segment::parse_name(&entry.name, ".phl") else { continue };
+        let Some(chain) = chains.get_mut(usize::from(lane)) else { continue };
+        let path = segment::path(dir, lane, number);
+        let file = fs.open(&path, Open::Read).map_err(|e| Error::io("open", &path, &e))?;
+        let header = SegmentHeader::read(file.as_ref(), uuid)
+            .map_err(|e| Error::io("read", &path, &e))?
+            .filter(|header| header.lane == lane && header.number == number);
+        let len = file.len().map_err(|e| Error::io("read", &path, &e))?;
+        chain.segments.push(FoundSegment { number, len, header, end: None });
+    }
+    for chain in &mut chains {
+        link(chain);
+    }
+    Ok(chains)
+}
+
+/// Leaves out void segments and fills in the ends.
+fn link(chain: &mut Chain) {
+    chain.segments.sort_by_key(|s| s.number);
+    let headers: Vec<SegmentHeader> = chain.segments.iter().filter_map(|s| s.header).collect();
+    let mut kept = Vec::with_capacity(chain.segments.len());
+    for mut found in chain.segments.drain(..) {
+        let number = found.number;
+        if headers.iter().any(|h| h.previous < number && number < h.number) {
+            chain.void.push(number);
+            continue;
+        }
+        found.end = headers.iter().find(|h| h.previous == number).map(|h| h.previous_end);
+        kept.push(found);
+    }
+    chain.segments = kept;
+}
+
+/// Removes what an earlier opening prepared and did not use.
+pub fn sweep(fs: &dyn Fs, dir: &Path, chains: &[Chain]) -> Result<()> {
+    let directory = dir.join(segment::DIRECTORY);
+    let entries = fs.read_dir(&directory).map_err(|e| Error::io("list", &directory, &e))?;
+    for entry in entries {
+        if segment::parse_name(&entry.name, ".new").is_some() {
+            let path = directory.join(&entry.name);
+            fs.remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+        }
+    }
+    for (lane, chain) in chains.iter().enumerate() {
+        for number in &chain.void {
+            let path = segment::path(dir, u8::try_from(lane).unwrap_or(u8::MAX), *number);
+            fs.remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a lane goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The end of the log.
+    pub tail: Tail,
+    /// No LSN up to this one may be given again.
+    pub last_lsn: u64,
+}
+
+/// What a scan works on.
+pub struct Recovery<'a> {
+    /// The file system.
+    pub fs: &'a dyn Fs,
+    /// The store's directory.
+    pub dir: &'a Path,
+    /// The lane.
+    pub lane: Lane,
+    /// The lane of large bodies.
+    pub large: Lane,
+    /// What is found.
+    pub report: &'a mut RecoveryReport,
+}
+
+/// Opens a shard; one that cannot be used, or is another store's, is made anew.
+pub fn open_index(
+    fs: &dyn Fs,
+    path: &Path,
+    owner: &[u8],
+    counters: &Arc<IndexCounters>,
+) -> Result<Redb> {
+    let usable = |index: &Redb| -> Result<bool> {
+        let view = index.view()?;
+        match view.get(Space::Meta, row::OWNER)? {
+            Some(found) => Ok(found == owner),
+            None => Ok(view.get(Space::Meta, row::APPLIED)?.is_none()),
+        }
+    };
+    match Redb::open(fs, path, counters) {
+        Ok(index) => match usable(&index) {
+            Ok(true) => return own(index, owner),
+            Ok(false) => {}
+            Err(e) if e.kind() == Kind::Corrupt => {}
+            Err(e) => return Err(e),
+        },
+        Err(e) if e.kind() == Kind::Corrupt => {}
+        Err(e) => return Err(e),
+    }
+    fs.remove_file(path).map_err(|e| Error::io("remove", path, &e))?;
+    own(Redb::open(fs, path, counters)?, owner)
+}
+
+fn own(index: Redb, owner: &[u8]) -> Result<Redb> {
+    let mut changes = index::Changes::new();
+    changes.insert((Space::Meta, row::OWNER.to_vec()), Some(owner.to_vec()));
+    index.apply(&changes)?;
+    Ok(index)
+}
+
+impl Recovery<'_> {
+    /// Finds the end of the large lane. Its records change no index.
+    pub fn large_tail(&mut self, chain: &Chain) -> Result<Outcome> {
+        self.scan(chain, row::Applied::default(), None, chain.segments.len().saturating_sub(1))
+    }
+
+    /// Applies what the index of an ordinary lane does not have.
+    pub fn replay(&mut self, chain: &Chain, index: &dyn IndexKv) -> Result<Outcome> {
+        let stored = index.view()?.get(Space::Meta, row::APPLIED)?;
+        let applied = match stored {
+            Some(value) => row::Applied::decode(&value).map_err(|_| {
+                Error::new(Kind::Corrupt, "index: its position in the log is damaged")
+            })?,
+            None => row::Applied::default(),
+        };
+        if applied.lsn == 0 && !chain.segments.is_empty() {
+            self.report.rebuilt = self.report.rebuilt.saturating_add(1);
+        }
+        let from = chain.segments.iter().position(|s| s.number >= applied.segment);
+        let from = match from {
+            Some(from) => from,
+            None if applied.lsn == 0 => 0,
+            None => {
+                self.damage(format!(
+                    "lane {}: the log ends before record {}, which the index shows",
+                    self.lane.0, applied.lsn
+                ));
+                chain.segments.len()
+            }
+        };
+        let outcome = self.scan(chain, applied, Some(index), from)?;
+        if applied.lsn > 0 || outcome.last_lsn > 0 {
+            index.checkpoint()?;
+        }
+        Ok(outcome)
+    }
+
+    fn damage(&mut self, line: String) {
+        tracing::error!("{line}");
+        self.report.damage.push(line);
+    }
+
+    fn scan(
+        &mut self,
+        chain: &Chain,
+        applied: row::Applied,
+        index: Option<&dyn IndexKv>,
+        from: usize,
+    ) -> Result<Outcome> {
+        let mut state = State {
+            tail: Tail { segment: applied.segment, end: applied.offset, lsn: applied.lsn },
+            last_lsn: applied.lsn,
+            lost: 0,
+            transactions: Vec::new(),
+            index,
+        };
+        if index.is_none()
+            && let Some(before) = from.checked_sub(1).and_then(|i| chain.segments.get(i))
+        {
+            // Only the last segment of the large lane is read: the one before ends where the header says.
+            let lsn = chain.segments.get(from).and_then(|s| s.header).map_or(0, |h| h.previous_lsn);
+            state.tail =
+                Tail { segment: before.number, end: before.end.unwrap_or(before.len), lsn };
+            state.last_lsn = lsn;
+        }
+        for (place, found) in chain.segments.iter().enumerate().skip(from) {
+            let last = place + 1 == chain.segments.len();
+            let path = segment::path(self.dir, self.lane.0, found.number);
+            let Some(header) = found.header else {
+                // Its name came after its header was synced. How many records it held nobody knows; no
+                // record is shorter than its header.
+                let most = found.len / 32;
+                state.lost = state.lost.saturating_add(most);
+                state.last_lsn = state.last_lsn.saturating_add(most);
+                state.tail.segment = found.number;
+                state.tail.end = found.len;
+                self.damage(format!(
+                    "{}: the header is damaged, nothing of it is read",
+                    path.display()
+                ));
+                continue;
+            };
+            let begin = if found.number == applied.segment { applied.offset } else { HEADER_BYTES };
+            if begin == HEADER_BYTES && header.previous_lsn > state.last_lsn {
+                let (a, b) = (state.last_lsn.saturating_add(1), header.previous_lsn);
+                state.lost = state.lost.saturating_add(b.saturating_sub(state.last_lsn));
+                self.damage(format!(
+                    "{}: records {a} to {b} before it are missing",
+                    path.display()
+                ));
+            }
+            if found.number != applied.segment {
+                state.last_lsn = state.last_lsn.max(header.first_lsn.saturating_sub(1));
+                state.tail.segment = found.number;
+                state.tail.end = HEADER_BYTES;
+            } else if found.len < applied.offset {
+                self.damage(format!(
+                    "{}: the file has {} bytes, {} were written",
+                    path.display(),
+                    found.len,
+                    applied.offset
+                ));
+            }
+            self.scan_segment(found, &header, begin, last, &path, &mut state)?;
+        }
+        state.settle(self, true)?;
+        if state.lost > 0
+            && let Some(index) = index
+        {
+            skip_uids(index, state.lost)?;
+        }
+        Ok(Outcome { tail: state.tail, last_lsn: state.last_lsn })
+    }
+
+    fn scan_segment(
+        &mut self,
+        found: &FoundSegment,
+        header: &SegmentHeader,
+        begin: u64,
+        last: bool,
+        path: &Path,
+        state: &mut State<'_>,
+    ) -> Result<()> {
+        let reading = |e: std::io::Error| Error::io("read", path, &e);
+        let file = self.fs.open(path, Open::Read).map_err(|e| Error::io("open", path, &e))?;
+        let mut scanner = Scanner::new(file.as_ref(), header.salt, found.end.unwrap_or(u64::MAX))
+            .map_err(reading)?;
+        let mut at = begin;
+        let mut pending: Vec<(Record, Position)> = Vec::new();
+        let mut synced = false;
+        loop {
+            if found.end.is_some_and(|end| at >= end) {
+                break;
+            }
+            let expected = state.last_lsn.saturating_add(1);
+            let why = match scanner.record(at).map_err(reading)? {
+                Found::Record(h) if h.lsn == expected => {
+                    let body = scanner.body(at, &h).map_err(reading)?;
+                    match Record::decode(&h, body) {
+                        Ok(record) => {
+                            if last && !synced {
+                                self.sync(path)?;
+                                synced = true;
+                            }
+                            self.take(record, &h, at, found.number, &mut pending, state)?;
+                            at = at.saturating_add(h.record_len());
+                            continue;
+                        }
+                        Err(_) => "a record does not make sense",
+                    }
+                }
+                Found::Record(_) => "a record is out of order",
+                Found::Blank => "records are missing",
+                Found::Bad(why) => why,
+            };
+            // What stands behind decides.
+            let mut witness = None;
+            let mut resume = None;
+            let mut search = at.saturating_add(8);
+            while let Some((place, h)) = scanner.search(search, expected).map_err(reading)? {
+                if resume.is_none() && h.flags & FLAG_BEGIN != 0 && h.lsn > expected {
+                    resume = Some((place, h));
+                }
+                if h.durable_lsn() >= expected {
+                    witness = Some(h.lsn);
+                    if resume.is_some() {
+                        break;
+                    }
+                }
+                search = place.saturating_add(h.record_len());
+            }
+            state.last_lsn = state.last_lsn.max(witness.unwrap_or(0));
+            if last && witness.is_none() {
+                break;
+            }
+            if !last && found.end.is_none() && resume.is_none() {
+                // The next header, which would tell the end, is damaged and reported.
+                break;
+            }
+            pending.clear();
+            match resume {
+                Some((place, h)) => {
+                    let lost = h.lsn.saturating_sub(expected);
+                    state.lost = state.lost.saturating_add(lost);
+                    self.damage(format!(
+                        "{}: bytes {at} to {place}: {why}; records {expected} to {} are lost",
+                        path.display(),
+                        h.lsn.saturating_sub(1)
+                    ));
+                    state.last_lsn = h.lsn.saturating_sub(1);
+                    at = place;
+                }
+                None => {
+                    let end = found.end.unwrap_or(scanner.end());
+                    self.damage(format!("{}: bytes {at} to {end}: {why}", path.display()));
+                    break;
+                }
+            }
+        }
+        state.settle(self, false)
+    }
+
+    /// Takes a record; at the end of its transaction it counts.
+    fn take(
+        &mut self,
+        record: Record,
+        header: &Header,
+        at: u64,
+        segment: u64,
+        pending: &mut Vec<(Record, Position)>,
+        state: &mut State<'_>,
+    ) -> Result<()> {
+        if header.flags & FLAG_BEGIN != 0 {
+            pending.clear();
+        }
+        let len = header.record_len();
+        pending.push((record, Position { segment, offset: at, len }));
+        state.last_lsn = header.lsn;
+        if header.flags & FLAG_END != 0 {
+            self.report.replayed = self.report.replayed.saturating_add(pending.len() as u64);
+            if state.index.is_some() {
+                state.transactions.append(pending);
+            } else {
+                pending.clear();
+            }
+            state.tail = Tail { segment, end: at.saturating_add(len), lsn: header.lsn };
+        }
+        if state.transactions.len() >= BATCH { state.settle(self, false) } else { Ok(()) }
+    }
+
+    fn sync(&self, path: &Path) -> Result<()> {
+        let file = self.fs.open(path, Open::ReadWrite).map_err(|e| Error::io("open", path, &e))?;
+        file.sync_data().map_err(|e| Error::io("sync", path, &e))
+    }
+}
+
+/// Where a scan stands.
+struct State<'a> {
+    /// Behind the last whole transaction.
+    tail: Tail,
+    /// The last LSN seen or known of.
+    last_lsn: u64,
+    /// Records that are lost.
+    lost: u64,
+    /// Records of whole transactions that are not applied yet.
+    transactions: Vec<(Record, Position)>,
+    index: Option<&'a dyn IndexKv>,
+}
+
+impl State<'_> {
+    fn settle(&mut self, recovery: &Recovery<'_>, end: bool) -> Result<()> {
+        let Some(index) = self.index else { return Ok(()) };
+        if self.transactions.is_empty() && !end {
+            return Ok(());
+        }
+        let view = index.view()?;
+        let mut batch = Batch::new(view.as_ref());
+        let (lane, large) = (recovery.lane, recovery.large);
+        let mut applier = Applier { batch: &mut batch, lane, large, released: Vec::new() };
+        for (record, position) in self.transactions.drain(..) {
+            applier.apply(&record, position)?;
+        }
+        // Messages of other lanes that were let go: their lanes were told, or count too many until the
+        // next scrub.
+        let applied =
+            row::Applied { lsn: self.tail.lsn, segment: self.tail.segment, offset: self.tail.end };
+        batch.put(Space::Meta, row::APPLIED.to_vec(), applied.encode());
+        index.apply(&batch.into_changes())
+    }
+}
+
+/// Lets every mailbox of a shard skip UIDs that lost records may have used.
+fn skip_uids(index: &dyn IndexKv, lost: u64) -> Result<()> {
+    let view = index.view()?;
+    let mut heads = Vec::new();
+    view.range(Space::Head, Bound::Unbounded, Bound::Unbounded, &mut |key, value| {
+        heads.push((key.to_vec(), value.to_vec()));
+        true
+    })?;
+    let mut changes = index::Changes::new();
+    for (key, value) in heads {
+        let Ok(mut head) = row::Head::decode(&value) else { continue };
+        head.uid_next = head.uid_next.saturating_add(u32::try_from(lost).unwrap_or(u32::MAX));
+        head.highest_modseq = head.highest_modseq.saturating_add(lost);
+        changes.insert((Space::Head, key), Some(head.encode()));
+    }
+    index.apply(&changes)
+}

@@ -369,7 +369,7 @@ impl Demo {
              Try:\n\
              \n  # a message from outside\n\
              \x20 swaks --server {smtp} --from {OUTSIDE} --to {USER1}\n\
-             \n  # a message from a user, logged in over TLS\n\
+             \n  # a message from a user, logged in over TLS (swaks needs Net::SSLeay for --tls)\n\
              \x20 swaks --server {submission} --tls --auth PLAIN --auth-user user1 --auth-password {one} \
              --from {USER1} --to {USER2}\n\
              \n  # the same with curl\n\

@@ -13,6 +13,7 @@
 //!
 //! Errors are of kind `Config` and read `FILE:LINE: KEY: what is wrong`.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -234,7 +235,7 @@ fn read_file(fs: &dyn Fs, instance: &Path) -> Result<(PathBuf, String)> {
     let path = instance.join(FILE);
     let bytes = match vfs::read_small(fs, &path, FILE_BYTES) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             super::is_instance(fs, instance)?;
             return Err(Error::io("read", &path, &e));
         }

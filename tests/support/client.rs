@@ -58,7 +58,12 @@ impl Client {
         }
         match &mut self.tls {
             None => self.input.extend_from_slice(&buffer[..read]),
-            Some(tls) => return tls.put_ciphertext(&buffer[..read], &mut self.input).unwrap(),
+            Some(tls) => {
+                // The last bytes and the end may come together.
+                let before = self.input.len();
+                let open = tls.put_ciphertext(&buffer[..read], &mut self.input).unwrap();
+                return open || self.input.len() > before;
+            }
         }
         true
     }

@@ -57,7 +57,6 @@ fn assert_whole(fs: &MemoryFs) {
     let people = Directory::load(Arc::new(store.clone())).unwrap();
     assert_eq!(people.domains(), ["example.com", "example.test"]);
     let postmaster = people.account("postmaster@example.test").unwrap();
-    assert!(people.verify("postmaster@example.test", "postmaster's own").is_some());
     let mailboxes = Mailboxes::new(&store).list(postmaster.id).unwrap();
     assert_eq!(mailboxes.len(), 1);
     assert_eq!(mailboxes[0].name, "INBOX");
@@ -78,19 +77,50 @@ fn assert_none_or_whole(fs: &MemoryFs, plan: &Plan, when: &str) {
     }
 }
 
-/// The number of file operations of a set-up that succeeds.
-fn operations(plan: &Plan) -> usize {
+/// An operation of a set-up: the n-th on a path of set-up's own, or the n-th on one of the store's.
+#[derive(Clone, Copy, Debug)]
+enum Nth {
+    Own(usize),
+    Store(usize),
+}
+
+/// Counts operations down to one of them.
+struct Countdown(Nth);
+
+impl Countdown {
+    fn is_now(&mut self, path: &Path) -> bool {
+        let inside = path.strip_prefix(dir()).ok().and_then(|inside| inside.iter().next());
+        let name = inside.and_then(|name| name.to_str()).unwrap_or_default();
+        let store = STORE_FILES.contains(&name) || STORE_DIRS.contains(&name);
+        match &mut self.0 {
+            Nth::Own(left) if !store => *left = left.wrapping_sub(1),
+            Nth::Store(left) if store => *left = left.wrapping_sub(1),
+            _ => return false,
+        }
+        matches!(self.0, Nth::Own(0) | Nth::Store(0))
+    }
+}
+
+/// Every operation on a path of set-up's own, and some of the store's, whose faults are tried in its own
+/// tests. The store's threads make their number vary a little.
+fn operations(plan: &Plan) -> Vec<Nth> {
     let fs = MemoryFs::new();
-    let count = Arc::new(Mutex::new(0));
-    let counted = Arc::clone(&count);
-    fs.on_operation(move |_, _| {
-        *counted.lock() += 1;
+    let counts = Arc::new(Mutex::new((0, 0)));
+    let counted = Arc::clone(&counts);
+    fs.on_operation(move |_, path| {
+        let mut counts = counted.lock();
+        if Countdown(Nth::Own(1)).is_now(path) {
+            counts.0 += 1
+        } else {
+            counts.1 += 1
+        }
         Ok(())
     });
     run(&fs, plan).unwrap();
-    let count = *count.lock();
-    assert!(count > 20, "{count}");
-    count
+    let (own, store) = *counts.lock();
+    assert!(own > 20 && store > 50, "{own} {store}");
+    let all = (1..=own + 1).map(Nth::Own);
+    all.chain((1..store + 8).step_by(store / 12).map(Nth::Store)).collect()
 }
 
 #[test]
@@ -98,6 +128,11 @@ fn a_set_up_makes_a_whole_instance_and_leaves_nothing_else() {
     let fs = MemoryFs::new();
     setup(&shared(&fs), &SystemClock::shared(), dir(), &wanted()).unwrap();
     assert_whole(&fs);
+    let store =
+        Store::open(shared(&fs), SystemClock::shared(), dir(), OpenOptions::default()).unwrap();
+    let people = Directory::load(Arc::new(store.clone())).unwrap();
+    assert!(people.verify("postmaster@example.test", "postmaster's own").is_some());
+    store.close().unwrap();
     for name in names(&fs) {
         let own = name == config::FILE
             || name == TLS_DIR
@@ -112,17 +147,11 @@ fn a_set_up_makes_a_whole_instance_and_leaves_nothing_else() {
 #[test]
 fn one_failure_anywhere_leaves_none_or_a_whole_instance() {
     let plan = plan();
-    // The store's threads make the number vary a little.
-    for n in 1..operations(&plan) + 20 {
+    for n in operations(&plan) {
         let fs = MemoryFs::new();
-        let mut left = n;
-        fs.on_operation(move |_, _| {
-            left = left.saturating_sub(1);
-            if left == 0 {
-                left = usize::MAX;
-                return Err(io::Error::other("failed on purpose"));
-            }
-            Ok(())
+        let mut countdown = Countdown(n);
+        fs.on_operation(move |_, path| {
+            if countdown.is_now(path) { Err(io::Error::other("failed on purpose")) } else { Ok(()) }
         });
         let result = run(&fs, &plan);
         fs.forget_hook();
@@ -131,8 +160,8 @@ fn one_failure_anywhere_leaves_none_or_a_whole_instance() {
             Err(e) => {
                 let gone = fs.metadata(Path::new("/srv")).is_err() || names(&fs).is_empty();
                 let marked = !gone && names(&fs).iter().any(|name| name == UNFINISHED);
-                assert!(gone || marked || is_instance(&fs, dir()).is_ok(), "{n}: {e}");
-                assert_none_or_whole(&fs, &plan, &format!("operation {n} failed ({e})"));
+                assert!(gone || marked || is_instance(&fs, dir()).is_ok(), "{n:?}: {e}");
+                assert_none_or_whole(&fs, &plan, &format!("{n:?} failed ({e})"));
             }
         }
     }
@@ -141,12 +170,13 @@ fn one_failure_anywhere_leaves_none_or_a_whole_instance() {
 #[test]
 fn a_disk_that_fails_for_ever_leaves_none_or_a_whole_instance() {
     let plan = plan();
-    for n in 1..operations(&plan) + 20 {
+    for n in operations(&plan) {
         let fs = MemoryFs::new();
-        let mut left = n;
-        fs.on_operation(move |_, _| {
-            left = left.saturating_sub(1);
-            if left == 0 { Err(io::Error::other("failed on purpose")) } else { Ok(()) }
+        let mut countdown = Countdown(n);
+        let mut failing = false;
+        fs.on_operation(move |_, path| {
+            failing |= countdown.is_now(path);
+            if failing { Err(io::Error::other("failed on purpose")) } else { Ok(()) }
         });
         let result = run(&fs, &plan);
         let after = fs.copy();
@@ -154,7 +184,7 @@ fn a_disk_that_fails_for_ever_leaves_none_or_a_whole_instance() {
         if result.is_ok() {
             assert_whole(&after);
         } else {
-            assert_none_or_whole(&after, &plan, &format!("from operation {n} on all failed"));
+            assert_none_or_whole(&after, &plan, &format!("from {n:?} on all failed"));
         }
     }
 }
@@ -162,13 +192,12 @@ fn a_disk_that_fails_for_ever_leaves_none_or_a_whole_instance() {
 #[test]
 fn a_power_cut_anywhere_leaves_none_or_a_whole_instance() {
     let plan = plan();
-    for n in 1..operations(&plan) + 2 {
+    for n in operations(&plan) {
         let fs = MemoryFs::new();
         let cut: Arc<Mutex<Option<MemoryFs>>> = Arc::default();
-        let (mut left, keep, own) = (n, Arc::clone(&cut), fs.clone());
-        fs.on_operation(move |_, _| {
-            left = left.saturating_sub(1);
-            if left == 0 {
+        let (mut countdown, keep, own) = (Countdown(n), Arc::clone(&cut), fs.clone());
+        fs.on_operation(move |_, path| {
+            if countdown.is_now(path) {
                 *keep.lock() = Some(own.after_power_cut());
             }
             Ok(())
@@ -176,7 +205,7 @@ fn a_power_cut_anywhere_leaves_none_or_a_whole_instance() {
         run(&fs, &plan).unwrap();
         fs.forget_hook();
         let Some(left) = cut.lock().take() else { continue };
-        assert_none_or_whole(&left, &plan, &format!("power cut before operation {n}"));
+        assert_none_or_whole(&left, &plan, &format!("power cut before {n:?}"));
     }
 }
 

@@ -46,6 +46,12 @@ macro_rules! kinds {
             pub const fn text(self) -> &'static str {
                 match self { $( Kind::$name => $text, )* }
             }
+
+            /// [`Kind::text`] with a NUL behind it, for C.
+            pub(crate) fn c_text(self) -> &'static std::ffi::CStr {
+                let text = match self { $( Kind::$name => concat!($text, "\0"), )* };
+                std::ffi::CStr::from_bytes_with_nul(text.as_bytes()).unwrap_or(c"")
+            }
         }
     };
 }

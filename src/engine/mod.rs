@@ -5,20 +5,35 @@
 //! stops as often as wanted. Every method may be called from any thread.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::directory::{Account, Alias, NewAccount};
-use crate::error::Result;
-use crate::instance::ListenerConfig;
+use crate::codec::address::Address;
+use crate::directory::{Account, Alias, Directory, NewAccount};
+use crate::error::{Error, Kind, Result};
+use crate::instance::{Config, ListenerConfig};
+use crate::mailbox::Mailboxes;
+use crate::runtime::control::ControlServer;
+use crate::runtime::tls::Acceptor;
+use crate::runtime::{Plan, Server};
+use crate::service::Shared;
+use crate::service::transaction::{Origin, Recipient, Transaction};
+use crate::spool::Spool;
 use crate::store::{
-    CheckReport, MailboxHead, MailboxId, MessageId, MessageReader, MessageRow, QueueEntry,
+    CheckReport, MailboxHead, MailboxId, MessageId, MessageReader, MessageRow, OpenOptions,
+    QueueEntry, Store, envelope_flags,
 };
+use crate::sync::Mutex;
+use crate::time::{Clock, SystemClock};
+use crate::vfs::Fs;
+use crate::vfs::os::OsFs;
 
 pub mod admin;
-pub mod event;
+mod log;
+pub use crate::service::event;
 
-pub use event::{Event, EventSink, LogLevel, LogSink};
+pub use crate::service::event::{Event, EventSink, LogLevel, LogSink};
 
 /// How an engine is opened.
 #[derive(Clone, Default)]
@@ -67,90 +82,266 @@ pub struct Stats {
     pub log_bytes: u64,
     /// Bytes written to index files.
     pub index_bytes: u64,
-    /// Entries in the queue.
-    pub queue_entries: u64,
+}
+
+/// What serves while the engine is started. The control socket goes first: a program that administers sees
+/// either a serving engine or none.
+struct Running {
+    control: ControlServer,
+    server: Server,
 }
 
 /// An open instance. Dropping it closes it.
-pub struct Engine {}
+pub struct Engine {
+    path: PathBuf,
+    fs: Arc<dyn Fs>,
+    clock: Arc<dyn Clock>,
+    config: Config,
+    store: Store,
+    shared: Arc<Shared>,
+    options: Options,
+    running: Mutex<Option<Running>>,
+    closed: AtomicBool,
+}
 
 impl Engine {
     /// Opens an instance: takes its lock, recovers, reads configuration and directory. Serves nothing yet.
+    ///
+    /// # Errors
+    /// `NotAnInstance`, `Config`, `Corrupt`, `FormatNewer`, `Locked` (with the holder's process where it is
+    /// known), and those of the operating system. Nothing is changed on disk when it fails.
     pub fn open(directory: &Path, options: Options) -> Result<Arc<Engine>> {
-        let _ = (directory, options);
-        todo!()
+        let fs: Arc<dyn Fs> = Arc::new(OsFs::new());
+        let clock = SystemClock::shared();
+        let config = Config::load(fs.as_ref(), directory)?;
+        let store =
+            Store::open(Arc::clone(&fs), Arc::clone(&clock), directory, OpenOptions::default())?;
+        let people = Directory::load(Arc::new(store.clone()))?;
+        let shared = Shared::new(
+            config.hostname.clone(),
+            Arc::new(people),
+            Spool::open(&store)?,
+            Mailboxes::new(&store),
+            config.rules.clone(),
+            Arc::clone(&clock),
+            options.events.clone(),
+        );
+        Ok(Arc::new(Engine {
+            path: directory.to_owned(),
+            fs,
+            clock,
+            config,
+            store,
+            shared,
+            options,
+            running: Mutex::new(None),
+            closed: AtomicBool::new(false),
+        }))
     }
+
+    /// Where the instance is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its configuration, as read when it was opened.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Binds all listeners, then serves. When one cannot be bound none is kept, and the error names it.
-    pub fn start(&self) -> Result<()> {
-        todo!()
+    /// Without effect when it serves already.
+    pub fn start(self: &Arc<Self>) -> Result<()> {
+        self.opened()?;
+        let mut running = self.running.lock();
+        if running.is_some() {
+            return Ok(());
+        }
+        let tls = match &self.config.tls {
+            Some((certificate, key)) => Some(Acceptor::load(self.fs.as_ref(), certificate, key)?),
+            None => None,
+        };
+        let server = Server::start(Plan {
+            listeners: self.config.listeners.clone(),
+            tls,
+            shared: Arc::clone(&self.shared),
+            clock: Arc::clone(&self.clock),
+            smtp: self.config.smtp.clone(),
+            pop3: self.config.pop3.clone(),
+            drain_millis: self.config.drain_millis,
+            threads: self.options.threads,
+            on_thread_start: log::thread_hook(self.options.log.clone(), self.options.log_level),
+        })?;
+        let control = admin::control(server.handle(), &self.fs, &self.path, Arc::downgrade(self))?;
+        for (config, address) in server.listening() {
+            self.shared.emit(&Event::Listening { name: config.name, address: *address });
+        }
+        *running = Some(Running { control, server });
+        Ok(())
     }
+
     /// The listeners that serve now.
     pub fn listeners(&self) -> Vec<Listening> {
-        todo!()
+        let running = self.running.lock();
+        let Some(running) = running.as_ref() else { return Vec::new() };
+        running
+            .server
+            .listening()
+            .iter()
+            .map(|(config, address)| Listening { config: config.clone(), address: *address })
+            .collect()
     }
+
     /// Stops serving: no new connections, 421 to idle ones, running transactions may end within the
     /// configured time. Returns when every connection is gone. May be started again. Without effect when not started.
     pub fn stop(&self) -> Result<()> {
-        todo!()
+        let running = self.running.lock().take();
+        if let Some(running) = running {
+            running.control.stop();
+            running.server.stop();
+            self.shared.emit(&Event::Stopped);
+        }
+        Ok(())
     }
+
     /// Stops, closes the store, releases the lock. Later calls answer `Stopped`.
     pub fn close(&self) -> Result<()> {
-        todo!()
+        self.stop()?;
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        self.store.close()
     }
+
+    fn opened(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(
+                Kind::Stopped,
+                format!("instance {} is closed", self.path.display()),
+            ));
+        }
+        Ok(())
+    }
+
+    fn account(&self, address: &str) -> Result<Arc<Account>> {
+        self.opened()?;
+        self.shared.directory.account(address).ok_or_else(|| {
+            Error::new(Kind::NotFound, format!("no account has the address {address}"))
+        })
+    }
+
     /// Makes an account with its INBOX. Slow on purpose (password hashing).
     pub fn account_add(&self, new: &NewAccount) -> Result<Account> {
-        let _ = new;
-        todo!()
+        self.opened()?;
+        let mailboxes = &self.shared.mailboxes;
+        self.shared.directory.add_account(new, self.clock.unix_millis(), &mut |account| {
+            mailboxes.create_inbox(account.id, account.uid_validity)
+        })
     }
-    /// Removes an account and its mail.
+
+    /// Removes an account and its mail. Mail for it is refused first, then what it has is removed.
     pub fn account_remove(&self, address: &str) -> Result<()> {
-        let _ = address;
-        todo!()
+        self.opened()?;
+        let account = self.shared.directory.remove_account(address)?;
+        self.shared.mailboxes.remove_all(account.id)
     }
+
     /// Sets a password.
     pub fn account_set_password(&self, address: &str, password: &str) -> Result<()> {
-        let _ = (address, password);
-        todo!()
+        self.opened()?;
+        self.shared.directory.set_password(address, password)
     }
+
     /// All accounts, sorted by primary address.
     pub fn accounts(&self) -> Result<Vec<Arc<Account>>> {
-        todo!()
+        self.opened()?;
+        Ok(self.shared.directory.accounts())
     }
+
     /// Adds an alias.
     pub fn alias_add(&self, alias: &Alias) -> Result<()> {
-        let _ = alias;
-        todo!()
+        self.opened()?;
+        self.shared.directory.add_alias(alias)
     }
+
     /// Removes an alias.
     pub fn alias_remove(&self, address: &str) -> Result<()> {
-        let _ = address;
-        todo!()
+        self.opened()?;
+        self.shared.directory.remove_alias(address)
     }
+
     /// All aliases, sorted.
     pub fn aliases(&self) -> Result<Vec<Alias>> {
-        todo!()
+        self.opened()?;
+        Ok(self.shared.directory.aliases())
     }
+
     /// Takes a message from the host: same rules as an authenticated submission. Blocks until it is on
     /// disk. `from` empty: the null reverse-path. Line ends in `message` must be CR LF.
+    ///
+    /// # Errors
+    /// `Address` or `NotFound` with the address; `InvalidArgument` for no recipient, a NUL, or a CR or LF that
+    /// does not belong to a CR LF (with its offset); `Limit` for a message over the SMTP limit.
     pub fn submit(&self, from: &str, recipients: &[&str], message: &[u8]) -> Result<MessageId> {
-        let _ = (from, recipients, message);
-        todo!()
+        self.opened()?;
+        if recipients.is_empty() {
+            return Err(Error::new(Kind::InvalidArgument, "a message needs a recipient"));
+        }
+        if !from.is_empty() {
+            address(from)?;
+        }
+        let limit = self.config.smtp.message_bytes;
+        if message.len() as u64 > limit {
+            let text = format!("message of {} bytes is over the limit of {limit}", message.len());
+            return Err(Error::new(Kind::Limit, text));
+        }
+        line_ends(message)?;
+        let utf8 = !from.is_ascii() || recipients.iter().any(|to| !to.is_ascii());
+        let flags = envelope_flags::AUTHENTICATED
+            | if utf8 { envelope_flags::SMTPUTF8 } else { 0 }
+            | if message.is_ascii() { 0 } else { envelope_flags::EIGHT_BIT };
+        let mut transaction = Transaction::new(from.as_bytes(), flags);
+        for to in recipients {
+            if transaction.add(&self.shared, &address(to)?, true) != Recipient::Accepted {
+                return Err(Error::new(Kind::NotFound, format!("no such recipient: {to}")));
+            }
+        }
+        let origin = Origin { hello: b"", address: None, with: "local" };
+        let mut incoming = transaction.begin(&self.shared, &origin)?;
+        for piece in message.chunks(64 << 10) {
+            incoming.write(piece)?;
+            if let Some(ticket) = incoming.pressure() {
+                ticket.wait()?;
+            }
+        }
+        let (ticket, pending) = incoming.finish(&self.shared)?;
+        ticket.wait()?;
+        pending.acknowledged(&self.shared, None);
+        Ok(pending.id)
     }
+
     /// Up to `limit` queue entries after `after`.
     pub fn queue_list(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<QueueEntry>> {
-        let _ = (after, limit);
-        todo!()
+        self.opened()?;
+        self.shared.spool.list(after, limit)
     }
+
     /// Takes an entry out of the queue for ever.
     pub fn queue_remove(&self, id: MessageId) -> Result<()> {
-        let _ = id;
-        todo!()
+        self.opened()?;
+        if self.shared.spool.remove(id)? {
+            Ok(())
+        } else {
+            Err(Error::new(Kind::NotFound, format!("no queue entry {id}")))
+        }
     }
+
     /// The mailboxes of the account with this address.
     pub fn mailboxes(&self, address: &str) -> Result<Vec<MailboxHead>> {
-        let _ = address;
-        todo!()
+        let account = self.account(address)?;
+        self.shared.mailboxes.list(account.id)
     }
+
     /// Up to `limit` messages of a mailbox with UIDs above `after`.
     pub fn mailbox_list(
         &self,
@@ -159,21 +350,76 @@ impl Engine {
         after: u32,
         limit: usize,
     ) -> Result<Vec<MessageRow>> {
-        let _ = (address, mailbox, after, limit);
-        todo!()
+        let account = self.account(address)?;
+        self.shared.mailboxes.messages(account.id, mailbox, after, limit)
     }
+
     /// Opens a message's bytes.
     pub fn message(&self, id: MessageId) -> Result<MessageReader> {
-        let _ = id;
-        todo!()
+        self.opened()?;
+        self.shared.mailboxes.read(id)
     }
-    /// Verifies the store while mail flows.
+
+    /// Verifies the store while mail flows. `progress(done, total)` counts bytes.
     pub fn check(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<CheckReport> {
-        let _ = progress;
-        todo!()
+        self.opened()?;
+        self.store.check(progress)
     }
+
     /// Figures.
     pub fn stats(&self) -> Stats {
-        todo!()
+        let counters = &self.shared.counters;
+        let store = self.store.stats();
+        Stats {
+            connections: counters.connections.get(),
+            connections_total: counters.connections_total.get(),
+            connections_refused: counters.connections_refused.get(),
+            messages_accepted: counters.messages_accepted.get(),
+            recipients_refused: counters.recipients_refused.get(),
+            logins: counters.logins.get(),
+            logins_failed: counters.logins_failed.get(),
+            messages_retrieved: counters.messages_retrieved.get(),
+            log_syncs: store.log_syncs,
+            log_bytes: store.log_bytes,
+            index_bytes: store.index_bytes,
+        }
     }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Nobody is left to be told of an error; what was acknowledged is on disk already.
+        let _ = self.close();
+    }
+}
+
+fn address(text: &str) -> Result<Address> {
+    Address::parse(text.as_bytes(), true).ok_or_else(|| {
+        Error::new(Kind::Address, format!("not a mail address: {}", text.escape_debug()))
+    })
+}
+
+/// Every CR is followed by LF, every LF follows a CR, and there is no NUL.
+fn line_ends(message: &[u8]) -> Result<()> {
+    let mut previous = 0;
+    for (offset, &byte) in message.iter().enumerate() {
+        let what = match (previous, byte) {
+            (_, 0) => "NUL",
+            (b'\r', b'\n') => "",
+            (b'\r', _) => "CR without LF",
+            (_, b'\n') => "LF without CR",
+            _ => "",
+        };
+        if !what.is_empty() {
+            return Err(Error::new(
+                Kind::InvalidArgument,
+                format!("message has a {what} at octet {offset}"),
+            ));
+        }
+        previous = byte;
+    }
+    if previous == b'\r' {
+        return Err(Error::new(Kind::InvalidArgument, "message ends in a CR without LF"));
+    }
+    Ok(())
 }

@@ -1,12 +1,45 @@
 //! The configuration: one commented TOML file, `posthouse.toml`, in the instance's directory.
+//!
+//! The file is the truth: set-up writes every key with its value and a sentence about it, and nothing
+//! is taken from anywhere else. A key that is left out has the default that [`key`] names. Reading is
+//! strict where a mistake could change what the engine does (a wrong type, a value out of range, a
+//! listener without its address) and patient where it could not: a key that this version does not know
+//! becomes a line of [`Config::warnings`] and stays in the file, since it may be a newer version's. The
+//! table `[host]` belongs to the program around the engine and is never looked into.
+//!
+//! [`Config::set`] changes values by dotted key and leaves every other byte of the file as it was, comments
+//! included. The changed text is read as a whole before it replaces the file, so a bad value changes nothing;
+//! the replacement is durable when the call returns, and a crash leaves the old file or the new one.
+//!
+//! Errors are of kind `Config` and read `FILE:LINE: KEY: what is wrong`.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::error::Result;
-use crate::policy::Rules;
+use crate::error::{Error, Kind, Result};
+use crate::policy::{PlaintextLogin, Rules};
+use crate::pop3::server::Limits as Pop3Limits;
 use crate::smtp::server::Limits as SmtpLimits;
-use crate::vfs::Fs;
+use crate::vfs::{self, Fs};
+
+mod edit;
+mod key;
+mod read;
+mod template;
+#[cfg(test)]
+mod tests;
+
+pub(super) use template::template;
+
+/// The file's name in the instance's directory; its presence makes a directory an instance.
+pub const FILE: &str = "posthouse.toml";
+
+/// Largest configuration file that is read, in bytes.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// Most listeners of an instance.
+pub const LISTENERS: usize = 64;
 
 /// What a listener speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +74,81 @@ pub struct ListenerConfig {
     pub address: SocketAddr,
 }
 
+/// The names of listeners, with what each speaks and when its TLS begins.
+const NAMES: [(&str, Protocol, TlsMode); 6] = [
+    ("smtp", Protocol::Smtp, TlsMode::StartTls),
+    ("smtps", Protocol::Smtp, TlsMode::Implicit),
+    ("submission", Protocol::Submission, TlsMode::StartTls),
+    ("submissions", Protocol::Submission, TlsMode::Implicit),
+    ("pop3", Protocol::Pop3, TlsMode::StartTls),
+    ("pop3s", Protocol::Pop3, TlsMode::Implicit),
+];
+
+impl ListenerConfig {
+    /// A listener by its name and address as text.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an unknown name, `AddressInvalid` for what is not `ADDRESS:PORT`.
+    pub fn new(name: &str, address: &str) -> Result<ListenerConfig> {
+        let Some(&(name, protocol, tls)) = NAMES.iter().find(|(known, ..)| *known == name) else {
+            let known: Vec<&str> = NAMES.iter().map(|(known, ..)| *known).collect();
+            let text = format!("listener {name:?} is not one of {}", known.join(", "));
+            return Err(Error::new(Kind::InvalidArgument, text));
+        };
+        let address = address.parse().map_err(|_| {
+            let text = format!(
+                "listener {name}: {address:?} is not an address with a port, \
+                 such as 127.0.0.1:2525 or [::1]:2525"
+            );
+            Error::new(Kind::AddressInvalid, text)
+        })?;
+        Ok(ListenerConfig { name, protocol, tls, address })
+    }
+
+    /// Whether both would listen in the same place, so that the second could not be bound.
+    fn clashes(&self, other: &ListenerConfig) -> bool {
+        let (a, b) = (self.address, other.address);
+        a.port() == b.port()
+            && a.port() != 0
+            && a.is_ipv4() == b.is_ipv4()
+            && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+    }
+}
+
+/// Parses a listener as on the command line: `smtp=127.0.0.1:2525`.
+pub fn parse_listener(text: &str) -> Result<ListenerConfig> {
+    match text.split_once('=') {
+        Some((name, address)) => ListenerConfig::new(name, address),
+        None => {
+            let text = format!("listener {text:?} has not the form NAME=ADDRESS:PORT");
+            Err(Error::new(Kind::InvalidArgument, text))
+        }
+    }
+}
+
+/// Checks a set of listeners: not too many, no two in the same place, TLS where it is needed.
+pub(super) fn check_listeners(listeners: &[ListenerConfig], has_tls: bool) -> Result<()> {
+    if listeners.len() > LISTENERS {
+        let text = format!("{} listeners, the limit is {LISTENERS}", listeners.len());
+        return Err(Error::new(Kind::Limit, text));
+    }
+    for (n, listener) in listeners.iter().enumerate() {
+        if let Some(other) = listeners.iter().take(n).find(|other| other.clashes(listener)) {
+            let text = format!(
+                "listener {}: {} is taken by listener {} ({})",
+                listener.name, listener.address, other.name, other.address
+            );
+            return Err(Error::new(Kind::AddressInUse, text));
+        }
+        if listener.tls == TlsMode::Implicit && !has_tls {
+            let text =
+                format!("listener {} needs a certificate, and none is configured", listener.name);
+            return Err(Error::new(Kind::Certificate, text));
+        }
+    }
+    Ok(())
+}
+
 /// A whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -54,23 +162,89 @@ pub struct Config {
     pub rules: Rules,
     /// Bounds of SMTP sessions.
     pub smtp: SmtpLimits,
+    /// Bounds of POP3 sessions.
+    pub pop3: Pop3Limits,
     /// Milliseconds that a graceful stop waits for sessions to end.
     pub drain_millis: u64,
+    /// One line for each key that was not understood; it stays in the file.
+    pub warnings: Vec<String>,
 }
 
 impl Config {
+    /// What holds where the file says nothing, with this name and no listeners.
+    pub fn defaults(hostname: &str) -> Config {
+        Config {
+            hostname: hostname.to_owned(),
+            listeners: Vec::new(),
+            tls: None,
+            rules: Rules {
+                relay_networks: Vec::new(),
+                plaintext_login: PlaintextLogin::Loopback,
+                connections: 4096,
+                connections_per_address: 256,
+            },
+            smtp: SmtpLimits::default(),
+            pop3: Pop3Limits::default(),
+            drain_millis: 30_000,
+            warnings: Vec::new(),
+        }
+    }
+
     /// Reads `posthouse.toml` of an instance. Relative paths in it are relative to the instance.
     ///
     /// # Errors
-    /// `Config` with the key and the line.
+    /// `Config` with the key and the line; `NotAnInstance` when the file is not there.
     pub fn load(fs: &dyn Fs, instance: &Path) -> Result<Config> {
-        let _ = (fs, instance);
-        todo!()
+        let (path, text) = read_file(fs, instance)?;
+        Config::parse(&text, &path, instance)
+    }
+
+    /// Reads a configuration's text. `path` is named in errors; relative paths in the text are relative
+    /// to `instance`.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, path: &Path, instance: &Path) -> Result<Config> {
+        read::read(text, path, instance)
+    }
+
+    /// Sets the value of a dotted key (`smtp.recipients`, `host.name`) in an instance's file. `value` is TOML
+    /// (`500`, `["10.0.0.0/8"]`); a text may stand without quotes. It holds from the next opening.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a key that does not exist, `Config` for a value it cannot have; the file
+    /// is then as it was.
+    pub fn set(fs: &dyn Fs, instance: &Path, key: &str, value: &str) -> Result<()> {
+        Config::set_all(fs, instance, &[(key, value)])
+    }
+
+    /// Sets several values at once, all or none; for those that only fit together (`tls.certificate`
+    /// and `tls.key`).
+    ///
+    /// # Errors
+    /// As [`Config::set`].
+    pub fn set_all(fs: &dyn Fs, instance: &Path, values: &[(&str, &str)]) -> Result<()> {
+        let (path, text) = read_file(fs, instance)?;
+        let changed = edit::edit(&text, &path, values)?;
+        Config::parse(&changed, &path, instance)?;
+        vfs::replace(fs, &path, changed.as_bytes()).map_err(|e| Error::io("write", &path, &e))
     }
 }
 
-/// Parses a listener as on the command line: `smtp=127.0.0.1:2525`.
-pub fn parse_listener(text: &str) -> Result<ListenerConfig> {
-    let _ = text;
-    todo!()
+fn read_file(fs: &dyn Fs, instance: &Path) -> Result<(PathBuf, String)> {
+    let path = instance.join(FILE);
+    let bytes = match vfs::read_small(fs, &path, FILE_BYTES) {
+        Ok(bytes) => bytes,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            super::is_instance(fs, instance)?;
+            return Err(Error::io("read", &path, &e));
+        }
+        Err(e) => return Err(Error::io("read", &path, &e)),
+    };
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let valid = e.as_bytes().get(..e.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = valid.iter().filter(|b| **b == b'\n').count().saturating_add(1);
+        Error::new(Kind::Config, format!("{}:{line}: not valid UTF-8", path.display()))
+    })?;
+    Ok((path, text))
 }

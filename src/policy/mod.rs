@@ -1,4 +1,15 @@
-//! What is allowed: relaying, recipients, logging in, limits. Pure decisions without sockets.
+//! Policy: what is allowed.
+//!
+//! Pure decisions over values that the caller brings: no socket, no file, no clock. An instance has
+//! one [`Rules`], read from its configuration; the rooms above ask it and act.
+//!
+//! Two things are refused unless something speaks for them:
+//! - **Relaying** (recipients of other servers) needs an authenticated peer, or a peer from a network
+//!   that the configuration names. Being local, or knowing a local sender's address, is no reason:
+//!   reverse-paths are free to invent (RFC 5321 7.1).
+//! - **Logging in** needs TLS, because every mechanism that is offered shows the password
+//!   (RFC 8314 3, 4). [`PlaintextLogin`] is the exception that an operator chooses; by default it
+//!   holds for loopback addresses, where nobody else listens.
 
 use std::net::IpAddr;
 
@@ -45,13 +56,70 @@ pub struct Peer {
 impl Rules {
     /// Whether this peer may log in now.
     pub fn may_log_in(&self, peer: &Peer) -> bool {
-        let _ = peer;
-        todo!()
+        peer.tls
+            || match self.plaintext_login {
+                PlaintextLogin::Never => false,
+                PlaintextLogin::Loopback => peer.address.to_canonical().is_loopback(),
+                PlaintextLogin::Always => true,
+            }
     }
 
     /// Whether this peer may send to recipients elsewhere.
     pub fn may_relay(&self, peer: &Peer) -> bool {
-        let _ = peer;
-        todo!()
+        peer.authenticated || self.relay_networks.iter().any(|net| net.contains(peer.address))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(plaintext_login: PlaintextLogin, networks: &[&str]) -> Rules {
+        Rules {
+            relay_networks: networks.iter().map(|text| text.parse().unwrap()).collect(),
+            plaintext_login,
+            connections: 10,
+            connections_per_address: 10,
+        }
+    }
+
+    fn peer(address: &str, tls: bool, authenticated: bool) -> Peer {
+        Peer { address: address.parse().unwrap(), tls, authenticated }
+    }
+
+    #[test]
+    fn logging_in_without_tls_is_for_loopback_addresses_by_default() {
+        let rules = rules(PlaintextLogin::default(), &[]);
+        for address in ["127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1"] {
+            assert!(rules.may_log_in(&peer(address, false, false)), "{address}");
+        }
+        for address in ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "0.0.0.0", "::"] {
+            assert!(!rules.may_log_in(&peer(address, false, false)), "{address}");
+            assert!(rules.may_log_in(&peer(address, true, false)), "{address}");
+        }
+    }
+
+    #[test]
+    fn logging_in_without_tls_follows_the_setting() {
+        let never = rules(PlaintextLogin::Never, &[]);
+        assert!(!never.may_log_in(&peer("127.0.0.1", false, false)));
+        assert!(never.may_log_in(&peer("127.0.0.1", true, false)));
+        let always = rules(PlaintextLogin::Always, &[]);
+        assert!(always.may_log_in(&peer("192.0.2.1", false, false)));
+    }
+
+    #[test]
+    fn relaying_needs_authentication_or_a_named_network() {
+        let rules = rules(PlaintextLogin::Always, &["10.0.0.0/8", "2001:db8::/32"]);
+        assert!(rules.may_relay(&peer("192.0.2.1", false, true)));
+        assert!(rules.may_relay(&peer("10.9.8.7", false, false)));
+        assert!(rules.may_relay(&peer("::ffff:10.9.8.7", false, false)));
+        assert!(rules.may_relay(&peer("2001:db8::25", false, false)));
+        assert!(!rules.may_relay(&peer("192.0.2.1", false, false)));
+        assert!(
+            !rules.may_relay(&peer("192.0.2.1", true, false)),
+            "TLS alone is no right to relay"
+        );
+        assert!(!rules.may_relay(&peer("127.0.0.1", false, false)), "nor is loopback");
     }
 }

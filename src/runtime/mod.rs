@@ -1,1 +1,328 @@
 //! Sockets, threads, TLS, timers: the only room that has them.
+//!
+//! A [`Server`] is a private tokio runtime with its listeners. It is made by [`Server::start`] and gone
+//! when [`Server::stop`] returns: no thread, socket or timer stays behind, no signal handler is installed,
+//! nothing of it is shared with another engine in the process. The runtime lives on a thread of its own, so
+//! it may be started and stopped from any thread, also from one that drives another runtime.
+//!
+//! Stopping happens in three steps: listeners close; conversations are told (421 where SMTP allows it;
+//! a message whose end has come still gets its verdict); what is left after the drain time is dropped.
+
+#![allow(clippy::disallowed_methods)] // the room with the sockets and the threads
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, watch};
+
+use crate::error::{Error, Kind, Result, kind_of_io};
+use crate::instance::config::{ListenerConfig, Protocol, TlsMode};
+use crate::pop3;
+use crate::service::pop3::Pop3Conversation;
+use crate::service::smtp::SmtpConversation;
+use crate::service::{Conversation, Link, Shared};
+use crate::smtp;
+use crate::time::Clock;
+
+/// A runtime's handle, for rooms above that block on its tasks.
+pub use tokio::runtime::Handle;
+
+pub mod connection;
+pub mod control;
+pub mod gate;
+pub mod tls;
+
+use connection::Connection;
+use gate::{Admission, Gate};
+use tls::Acceptor;
+
+/// Connections that the kernel holds for us until we accept them.
+const BACKLOG: u32 = 4096;
+
+/// Worker threads for jobs that may block: password hashing, reading messages.
+const BLOCKING_THREADS: usize = 8;
+
+/// How a server is made.
+pub struct Plan {
+    /// What to listen on.
+    pub listeners: Vec<ListenerConfig>,
+    /// The certificate; without one, STARTTLS is not offered and implicit TLS cannot be had.
+    pub tls: Option<Acceptor>,
+    /// What conversations share.
+    pub shared: Arc<Shared>,
+    /// The clock of deadlines.
+    pub clock: Arc<dyn Clock>,
+    /// Bounds of SMTP sessions.
+    pub smtp: smtp::server::Limits,
+    /// Bounds of POP3 sessions.
+    pub pop3: pop3::server::Limits,
+    /// Milliseconds that a stop waits for conversations to end by themselves.
+    pub drain_millis: u64,
+    /// Threads that serve connections; 0: one for each core, at most 8.
+    pub threads: usize,
+    /// Called at the start of every thread.
+    pub on_thread_start: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// Listeners that serve.
+pub struct Server {
+    thread: Option<std::thread::JoinHandle<()>>,
+    stopping: watch::Sender<bool>,
+    handle: tokio::runtime::Handle,
+    listening: Vec<(ListenerConfig, SocketAddr)>,
+}
+
+/// What all connections of a server share.
+struct Context {
+    plan: Plan,
+    smtp: Arc<smtp::server::ServerConfig>,
+    submission: Arc<smtp::server::ServerConfig>,
+    pop3: Arc<pop3::server::ServerConfig>,
+    gate: Gate,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Server {
+    /// Binds every listener, then serves. When one cannot be bound, nothing is kept.
+    ///
+    /// # Errors
+    /// The listener's name and address with the system's words; `Certificate` for implicit TLS without one.
+    pub fn start(plan: Plan) -> Result<Server> {
+        let runtime = build(&plan)?;
+        let bound = {
+            let _inside = runtime.enter();
+            plan.listeners
+                .iter()
+                .map(|config| bind(config, plan.tls.is_some()))
+                .collect::<Result<Vec<_>>>()?
+        };
+        let listening: Vec<_> =
+            bound.iter().map(|(config, address, _)| (config.clone(), *address)).collect();
+        let (stopping, receiver) = watch::channel(false);
+        let dialect = |dialect| {
+            Arc::new(smtp::server::ServerConfig {
+                hostname: plan.shared.hostname.clone(),
+                dialect,
+                limits: plan.smtp.clone(),
+                chunking: true,
+            })
+        };
+        let context = Arc::new(Context {
+            smtp: dialect(smtp::server::Dialect::Smtp),
+            submission: dialect(smtp::server::Dialect::Submission),
+            pop3: Arc::new(pop3::server::ServerConfig {
+                hostname: plan.shared.hostname.clone(),
+                limits: plan.pop3.clone(),
+            }),
+            gate: Gate::default(),
+            stopping: receiver,
+            plan,
+        });
+        let handle = runtime.handle().clone();
+        let on_start = Arc::clone(&context.plan.on_thread_start);
+        let thread = std::thread::Builder::new()
+            .name("posthouse-main".to_owned())
+            .spawn(move || {
+                on_start();
+                runtime.block_on(serve(context, bound));
+                runtime.shutdown_timeout(Duration::from_secs(10));
+            })
+            .map_err(|e| Error::new(kind_of_io(&e), format!("cannot start a thread: {e}")))?;
+        Ok(Server { thread: Some(thread), stopping, handle, listening })
+    }
+
+    /// What is served, with the addresses as bound.
+    pub fn listening(&self) -> &[(ListenerConfig, SocketAddr)] {
+        &self.listening
+    }
+
+    /// The runtime's handle, for other tasks that live as long as the server.
+    pub fn handle(&self) -> &tokio::runtime::Handle {
+        &self.handle
+    }
+
+    /// Stops serving and waits until everything has ended; see the head of this room.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.stopping.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // A panic of that thread has ended the runtime too: nothing is left to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn build(plan: &Plan) -> Result<tokio::runtime::Runtime> {
+    let threads = match plan.threads {
+        0 => std::thread::available_parallelism().map_or(1, |n| n.get().min(8)),
+        n => n,
+    };
+    let on_start = Arc::clone(&plan.on_thread_start);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("posthouse-io")
+        .on_thread_start(move || on_start())
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|e| Error::new(kind_of_io(&e), format!("cannot start the runtime: {e}")))
+}
+
+fn bind(config: &ListenerConfig, tls: bool) -> Result<(ListenerConfig, SocketAddr, TcpListener)> {
+    if config.tls == TlsMode::Implicit && !tls {
+        return Err(Error::new(
+            Kind::Certificate,
+            format!("listener {} {}: no certificate is configured", config.name, config.address),
+        ));
+    }
+    let listen = || {
+        let socket = match config.address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // On Windows the option would let another process take the port away.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(config.address)?;
+        let listener = socket.listen(BACKLOG)?;
+        Ok((listener.local_addr()?, listener))
+    };
+    let (address, listener) = listen().map_err(|e: std::io::Error| {
+        Error::new(
+            kind_of_io(&e),
+            format!("listener {}: cannot listen on {}: {e}", config.name, config.address),
+        )
+    })?;
+    Ok((config.clone(), address, listener))
+}
+
+async fn serve(context: Arc<Context>, bound: Vec<(ListenerConfig, SocketAddr, TcpListener)>) {
+    // Every connection holds a sender: the receiver ends when the last one is gone.
+    let (alive, mut gone) = mpsc::channel::<()>(1);
+    let mut accepting = Vec::new();
+    for (config, _, listener) in bound {
+        let task = accept(Arc::clone(&context), config, listener, alive.clone());
+        accepting.push(tokio::spawn(task));
+    }
+    drop(alive);
+    let mut stopping = context.stopping.clone();
+    // An error means that the server was dropped, which ends it too.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+    for task in accepting {
+        task.abort();
+        let _ = task.await;
+    }
+    let drain = Duration::from_millis(context.plan.drain_millis);
+    let _ = tokio::time::timeout(drain, gone.recv()).await;
+}
+
+async fn accept(
+    context: Arc<Context>,
+    config: ListenerConfig,
+    listener: TcpListener,
+    alive: mpsc::Sender<()>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => admit(&context, &config, stream, peer, &alive),
+            Err(error) => {
+                // Out of descriptors or memory: the kernel keeps the connection for us. Try again soon.
+                tracing::warn!(listener = config.name, %error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn admit(
+    context: &Arc<Context>,
+    config: &ListenerConfig,
+    stream: TcpStream,
+    peer: SocketAddr,
+    alive: &mpsc::Sender<()>,
+) {
+    let shared = &context.plan.shared;
+    let admission = match context.gate.enter(peer.ip(), &shared.rules.load()) {
+        Ok(admission) => admission,
+        Err(full) => {
+            shared.counters.connections_refused.up();
+            tracing::warn!(listener = config.name, %peer, ?full, "connection refused: limit reached");
+            turn_away(config, &stream);
+            return;
+        }
+    };
+    shared.counters.connections_total.up();
+    shared.counters.connections.up();
+    // Replies are collected and leave in one write; waiting for more would only delay them (RFC 2920).
+    let _ = stream.set_nodelay(true);
+    let implicit = config.tls == TlsMode::Implicit;
+    let link = Link { peer, tls: implicit, starttls: context.plan.tls.is_some() };
+    let conversation = converse(context, config.protocol, link);
+    let connection = Connection::new(
+        stream,
+        context.plan.tls.clone(),
+        conversation,
+        Arc::clone(&context.plan.clock),
+        context.stopping.clone(),
+    );
+    let leaving =
+        Leaving { context: Arc::clone(context), _admission: admission, _alive: alive.clone() };
+    tokio::spawn(async move {
+        connection.run(implicit).await;
+        drop(leaving);
+    });
+}
+
+fn converse(context: &Context, protocol: Protocol, link: Link) -> Box<dyn Conversation> {
+    let shared = Arc::clone(&context.plan.shared);
+    let now = context.plan.clock.now();
+    match protocol {
+        Protocol::Smtp => {
+            Box::new(SmtpConversation::new(shared, Arc::clone(&context.smtp), link, now))
+        }
+        Protocol::Submission => {
+            Box::new(SmtpConversation::new(shared, Arc::clone(&context.submission), link, now))
+        }
+        Protocol::Pop3 => {
+            Box::new(Pop3Conversation::new(shared, Arc::clone(&context.pop3), link, now))
+        }
+    }
+}
+
+/// Tells a peer that there is no room. What cannot be written at once is not worth waiting for.
+fn turn_away(config: &ListenerConfig, stream: &TcpStream) {
+    if config.tls == TlsMode::StartTls {
+        let line: &[u8] = match config.protocol {
+            Protocol::Smtp | Protocol::Submission => {
+                b"421 4.3.2 Too many connections, try again later\r\n"
+            }
+            Protocol::Pop3 => b"-ERR [SYS/TEMP] Too many connections, try again later\r\n",
+        };
+        let _ = stream.try_write(line);
+    }
+}
+
+/// Keeps the books of a connection; dropping it closes them.
+struct Leaving {
+    context: Arc<Context>,
+    _admission: Admission,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.context.plan.shared.counters.connections.down();
+    }
+}

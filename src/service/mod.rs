@@ -1,1 +1,184 @@
 //! Answers the events of sessions with policy, directory, spool and mailbox.
+//!
+//! A protocol machine asks; a [`Conversation`] answers. It owns one machine and what belongs to one
+//! connection (who the peer is, the transaction under way), and shares with all others the rooms below
+//! through [`Shared`]. It still has no socket, no thread and no clock of its own: whoever drives it
+//! (the engine's own listeners, or a host that owns its sockets) feeds bytes, writes out what comes,
+//! and does the waiting. What cannot be answered at once is handed out as a [`Wait`]: a ticket of the
+//! store, or a job that may block and belongs on a worker thread.
+//!
+//! Method of a driver: call [`Conversation::advance`]; write the output; do what [`Progress`] says; when
+//! it was a wait, bring the result with [`Conversation::settle`]; again.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::directory::Directory;
+use crate::mailbox::Mailboxes;
+use crate::policy::{Peer, Rules};
+use crate::spool::Spool;
+use crate::store::{AccountId, Ticket};
+use crate::sync::Mutex;
+use crate::time::{Clock, Time};
+
+pub mod counters;
+pub mod event;
+pub mod pop3;
+pub mod smtp;
+pub mod transaction;
+
+pub use counters::Counters;
+
+/// What all conversations of an engine share.
+pub struct Shared {
+    /// Our name in greetings and trace headers.
+    pub hostname: String,
+    /// Who receives mail here.
+    pub directory: Arc<Directory>,
+    /// The queue.
+    pub spool: Spool,
+    /// The mailboxes.
+    pub mailboxes: Mailboxes,
+    /// The rules, replaced as a whole when the configuration changes.
+    pub rules: ArcSwap<Rules>,
+    /// The calendar for trace headers and queue entries.
+    pub clock: Arc<dyn Clock>,
+    /// Figures.
+    pub counters: Counters,
+    /// Where events go.
+    pub events: Option<event::EventSink>,
+    /// Maildrops held by POP3 sessions (RFC 1939 section 3).
+    maildrops: Arc<Mutex<HashSet<AccountId>>>,
+}
+
+impl Shared {
+    /// Puts the rooms together.
+    pub fn new(
+        hostname: String,
+        directory: Arc<Directory>,
+        spool: Spool,
+        mailboxes: Mailboxes,
+        rules: Rules,
+        clock: Arc<dyn Clock>,
+        events: Option<event::EventSink>,
+    ) -> Arc<Shared> {
+        Arc::new(Shared {
+            hostname,
+            directory,
+            spool,
+            mailboxes,
+            rules: ArcSwap::from_pointee(rules),
+            clock,
+            counters: Counters::default(),
+            events,
+            maildrops: Arc::default(),
+        })
+    }
+
+    /// Tells the host.
+    pub fn emit(&self, event: &event::Event<'_>) {
+        if let Some(sink) = &self.events {
+            sink(event);
+        }
+    }
+
+    /// Takes an account's maildrop for one session; `None` when another session holds it.
+    fn lock_maildrop(&self, account: AccountId) -> Option<MaildropLock> {
+        self.maildrops
+            .lock()
+            .insert(account)
+            .then(|| MaildropLock { held: Arc::clone(&self.maildrops), account })
+    }
+}
+
+/// A maildrop held by a session; dropping it lets it go, however the session ended.
+pub struct MaildropLock {
+    held: Arc<Mutex<HashSet<AccountId>>>,
+    account: AccountId,
+}
+
+impl Drop for MaildropLock {
+    fn drop(&mut self) {
+        self.held.lock().remove(&self.account);
+    }
+}
+
+/// What a driver knows of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// Where the peer is.
+    pub peer: SocketAddr,
+    /// TLS is on.
+    pub tls: bool,
+    /// TLS can be had on this listener by a command.
+    pub starttls: bool,
+}
+
+impl Link {
+    fn peer(&self, authenticated: bool) -> Peer {
+        Peer { address: self.peer.ip(), tls: self.tls, authenticated }
+    }
+}
+
+/// One connection's protocol with everything behind it.
+pub trait Conversation: Send {
+    /// Feeds input; appends output. Answers how many bytes of the input are done with, and what comes next.
+    fn advance(&mut self, now: Time, input: &[u8], out: &mut Vec<u8>) -> (usize, Progress);
+
+    /// Brings the result of a [`Wait`].
+    fn settle(&mut self, settled: Settled, out: &mut Vec<u8>);
+
+    /// TLS is on. `unread` is plaintext that stands unconsumed behind the command that asked for it.
+    fn tls_started(&mut self, unread: &[u8]);
+
+    /// The engine stops: the conversation is to end at the next place where its protocol allows it.
+    fn shutdown(&mut self);
+
+    /// The peer will send nothing more.
+    fn eof(&mut self, now: Time);
+
+    /// When to call `advance` even without input.
+    fn deadline(&self) -> Option<Time>;
+}
+
+/// What comes after [`Conversation::advance`].
+pub enum Progress {
+    /// Write the output, then read.
+    NeedInput,
+    /// Write the output, then advance again with the same input.
+    Blocked,
+    /// Write the output, make the TLS handshake, then [`Conversation::tls_started`].
+    StartTls,
+    /// Write the output, wait, then [`Conversation::settle`].
+    Wait(Wait),
+    /// Write the output, then close.
+    Closed,
+}
+
+/// Something to wait for.
+pub enum Wait {
+    /// An answer of the store.
+    Ticket(Ticket<()>),
+    /// A job that may block: run it on a worker thread and bring what it returns.
+    Work(Work),
+}
+
+/// A job that may block.
+pub type Work = Box<dyn FnOnce() -> Settled + Send>;
+
+/// The result of a [`Wait`].
+pub enum Settled {
+    /// What a ticket answered.
+    Ticket(crate::Result<()>),
+    /// What a login came to.
+    Login(Option<Arc<crate::directory::Account>>),
+    /// What opening a maildrop came to.
+    Maildrop(Result<pop3::Opened, crate::pop3::server::Denial>),
+    /// Bytes of a message.
+    Body(crate::Result<pop3::Piece>),
+    /// The job did not come to its end.
+    Failed,
+}

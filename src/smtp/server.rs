@@ -1,10 +1,50 @@
-//! The SMTP server machine.
+//! The SMTP server machine: RFC 5321, with PIPELINING (2920), SIZE (1870), 8BITMIME (6152), SMTPUTF8 (6531),
+//! ENHANCEDSTATUSCODES (2034, 3463), CHUNKING (3030), STARTTLS (3207) and AUTH (4954).
+//!
+//! # Method
+//! `step` takes one unit from the front of the input: a command line, a piece of a message, a part of a chunk. What
+//! the machine can answer by itself it answers; what needs a judgement becomes an event, and the machine pauses until
+//! the verdict. Replies gather in the session and move to `out` with the next step, in order, so a pipelined group is
+//! answered in one write. Nothing of the input is kept: a line that is not whole stays with the caller, whose buffer
+//! must be able to hold [`Limits::longest_line`]; a message passes through as borrowed pieces.
+//!
+//! # Invariants
+//! - Only CR LF ends a line, only CR LF `.` CR LF ends DATA. A bare CR or LF in a command line is answered 500 as
+//!   soon as it is seen and everything up to the next CR LF is dropped: nothing behind it is ever a command. A bare
+//!   CR, a bare LF or a NUL in a message (DATA or BDAT) drops the message: its end is still looked for by the one
+//!   rule, then the answer is 554 5.6.0 and the session goes on. The connection stays open because nothing of such a
+//!   body can become a command (CVE-2023-51764).
+//! - A message over its limit is swallowed to its end and answered 552 5.3.4. Swallowing has an end too
+//!   ([`Limits::swallowed_bytes`]); beyond it the connection is closed.
+//! - BDAT eats its chunk whatever the answer, and the answer comes after it. A BDAT whose size cannot be told is
+//!   answered 501 and the connection closed, because the octets behind it could be anything.
+//! - After STARTTLS nothing is known of what came before. Plaintext that was sent behind STARTTLS closes the
+//!   session without a word: an answer inside TLS would be an answer to what an attacker may have put in.
+//! - A transaction that MAIL opened ends in exactly one of: `DataEnd` with its verdict, or `Reset`.
+//! - Everything that is counted has a limit in [`Limits`]. A reply of class 5 beyond the budget is replaced by
+//!   421 (the verdict on a message is said first), and so is the wait beyond a time-out.
+//! - Same octets, same events, same output, however the input is cut.
+//!
+//! # Choices where the RFCs leave one
+//! HELO or EHLO must come before MAIL. AUTH, STARTTLS and MAIL are refused inside a transaction. DATA refused by the
+//! caller ends the transaction; DATA without an accepted recipient does not. The RCPT limit counts accepted
+//! recipients. 8-bit text passes without BODY=8BITMIME. A refused greeting (5yz) leaves a session that answers QUIT,
+//! and 503 to all else (RFC 5321 3.1); a greeting of 421 closes.
 
+mod body;
+mod line;
+mod phrase;
+mod verdict;
+
+use self::phrase::{SHUTDOWN, TOO_LARGE};
+use std::mem;
 use std::sync::Arc;
 
 use crate::codec::address::Address;
+use crate::codec::body::{Decoder, Exact};
+use crate::codec::line::Framer;
 use crate::sasl;
-use crate::session::{Session, Step};
+use crate::session::{Next, Session, Step};
 use crate::smtp::Reply;
 use crate::time::Time;
 
@@ -66,6 +106,19 @@ impl Default for Limits {
             command_millis: 300_000,
             data_millis: 180_000,
         }
+    }
+}
+
+impl Limits {
+    /// The longest line in octets, CR LF included: what the caller's input buffer must be able to hold.
+    pub fn longest_line(&self) -> usize {
+        self.command_line.max(self.auth_line)
+    }
+
+    /// Octets of a refused message that are swallowed before the connection is closed instead: four times what is
+    /// accepted, and at least 16 MiB.
+    pub fn swallowed_bytes(&self) -> u64 {
+        self.message_bytes.saturating_mul(4).max(16 << 20)
     }
 }
 
@@ -138,78 +191,446 @@ pub struct MailParameters {
 }
 
 /// A server session: one SMTP connection's protocol.
+///
+/// An idle session holds a few hundred octets; see `an_idle_session_is_small` in the tests.
 pub struct Server {
-    _config: Arc<ServerConfig>,
+    config: Arc<ServerConfig>,
+    offer: Offer,
+    state: State,
+    pause: Pause,
+    framer: Framer,
+    /// Replies that stand in no output yet.
+    pending: Vec<u8>,
+    /// `pending` answers a chunk that is not eaten yet.
+    hold: bool,
+    hello: Vec<u8>,
+    greeted: bool,
+    extended: bool,
+    authenticated: bool,
+    /// The greeting was a refusal.
+    turned_away: bool,
+    exchange: Option<Box<sasl::Exchange>>,
+    transaction: Transaction,
+    sender: Address,
+    recipient: Address,
+    errors: u32,
+    transactions: u32,
+    /// Set when the machine waits for the peer, cleared when the peer made progress.
+    deadline: Option<Time>,
+    reset_owed: bool,
+    shutting: bool,
+    eof: bool,
 }
+
+/// What the next octets of the input are.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// The connection was not announced yet.
+    Begin,
+    /// A command line.
+    Command,
+    /// A response in an AUTH exchange.
+    Response,
+    /// DATA's text.
+    Data(Decoder),
+    /// A chunk of BDAT.
+    Chunk { left: u64, last: bool },
+    /// A refused chunk.
+    Refused { left: u64 },
+    /// Nobody reads them any more.
+    Leaving,
+}
+
+/// Which verdict is awaited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    None,
+    Connect,
+    Hello,
+    StartTls,
+    Auth,
+    Mail,
+    Rcpt,
+    Data,
+    Chunk,
+    DataEnd,
+}
+
+/// A mail transaction, from MAIL to its end.
+#[derive(Clone, Debug, Default)]
+struct Transaction {
+    open: bool,
+    null_sender: bool,
+    parameters: MailParameters,
+    recipients: u32,
+    /// A recipient was refused.
+    refused: bool,
+    /// The body comes by BDAT and has begun.
+    chunked: bool,
+    exact: Exact,
+    /// Octets of the message so far.
+    size: u64,
+    /// Octets thrown away since the message failed.
+    swallowed: u64,
+    failure: Option<Failure>,
+}
+
+/// Why a message is thrown away although its octets still come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Failure {
+    TooLarge,
+    LineEnds,
+    Nul,
+    Shutdown,
+}
+
+impl Failure {
+    fn reply(self) -> Reply<'static> {
+        match self {
+            Failure::TooLarge => TOO_LARGE,
+            Failure::LineEnds => {
+                Reply::new(554, 6, 0, "Message holds a bare CR or LF; lines end with CR LF")
+            }
+            Failure::Nul => Reply::new(554, 6, 0, "Message holds a NUL"),
+            Failure::Shutdown => SHUTDOWN,
+        }
+    }
+}
+
+impl From<crate::codec::body::Fault> for Failure {
+    fn from(fault: crate::codec::body::Fault) -> Failure {
+        use crate::codec::body::Fault;
+        match fault {
+            Fault::BareCr | Fault::BareLf => Failure::LineEnds,
+            Fault::Nul => Failure::Nul,
+        }
+    }
+}
+
+/// What a step found, without the borrows of an [`Event`].
+#[derive(Clone, Copy, Debug)]
+enum Signal {
+    Connect,
+    Hello,
+    StartTls,
+    Auth,
+    Mail,
+    Rcpt,
+    DataStart,
+    /// A piece of the message: where it stands in what this unit consumed.
+    Text {
+        skip: usize,
+        length: usize,
+    },
+    DataEnd,
+    Reset,
+    Quit,
+    NeedInput,
+    Blocked,
+    Closed,
+}
+
+/// Octets of reply memory that a session keeps between steps.
+const KEPT_OCTETS: usize = 128;
 
 impl Server {
     /// A session for a new connection.
     pub fn new(config: Arc<ServerConfig>, offer: Offer, now: Time) -> Server {
-        let _ = (offer, now);
-        Server { _config: config }
+        let deadline = now.after(config.limits.command_millis);
+        Server {
+            config,
+            offer,
+            state: State::Begin,
+            pause: Pause::None,
+            framer: Framer::default(),
+            pending: Vec::new(),
+            hold: false,
+            hello: Vec::new(),
+            greeted: false,
+            extended: false,
+            authenticated: false,
+            turned_away: false,
+            exchange: None,
+            transaction: Transaction::default(),
+            sender: Address::unset(),
+            recipient: Address::unset(),
+            errors: 0,
+            transactions: 0,
+            deadline: Some(deadline),
+            reset_owed: false,
+            shutting: false,
+            eof: false,
+        }
     }
 
     /// The machine's own positive answer to the event that pauses. Without such an event: no effect.
     pub fn accept(&mut self) {
-        todo!()
+        self.answer(None);
     }
 
     /// A reply to the event that pauses. A code of class 2 (3 for `DataStart`) accepts; every other refuses.
+    ///
+    /// A code that cannot stand in this place (354 to RCPT, 99, 250 to DATA) becomes 451. A 421 closes the session
+    /// after it. When HELLO is accepted the machine's own text is sent, because it announces the extensions; when the
+    /// first BDAT is accepted nothing is sent yet.
     pub fn reply(&mut self, reply: Reply<'_>) {
-        let _ = reply;
-        todo!()
+        self.answer(Some(reply));
     }
 
     /// The answer to [`Event::Auth`].
     pub fn auth(&mut self, verdict: sasl::Verdict) {
-        let _ = verdict;
-        todo!()
+        if self.pause != Pause::Auth {
+            return;
+        }
+        match verdict {
+            sasl::Verdict::Accept => self.accept(),
+            sasl::Verdict::Refuse => {
+                self.reply(Reply::new(535, 7, 8, "Wrong login name or password"));
+            }
+            sasl::Verdict::Unavailable => {
+                self.reply(Reply::new(454, 7, 0, "Cannot authenticate now, try again later"));
+            }
+        }
     }
 
     /// TLS is on: everything known before is forgotten (RFC 3207 4.2). `unread` is plaintext that came after
     /// STARTTLS in the clear and was not consumed: when it is not empty the session refuses to go on.
+    ///
+    /// The caller drops `unread`; the next step gets only what came through TLS.
     pub fn tls_started(&mut self, offer: Offer, unread: &[u8]) {
-        let _ = (offer, unread);
-        todo!()
+        if self.pause != Pause::StartTls {
+            return;
+        }
+        self.pause = Pause::None;
+        self.offer = Offer { tls: true, starttls: false, auth: offer.auth };
+        self.framer = Framer::default();
+        self.hello = Vec::new();
+        self.greeted = false;
+        self.extended = false;
+        self.authenticated = false;
+        self.exchange = None;
+        self.deadline = None;
+        if !unread.is_empty() {
+            self.leave();
+        }
     }
 
     /// The engine stops: 421 at the next place where a reply may stand, then `Closed`. A message whose
     /// end was already reported still gets its verdict first.
+    ///
+    /// A message that is still on its way is thrown away (`Reset` comes at once) and 421 stands at its end.
     pub fn shutdown(&mut self) {
-        todo!()
+        self.shutting = true;
     }
 
     /// Whether the peer is authenticated.
     pub fn authenticated(&self) -> bool {
-        todo!()
+        self.authenticated
     }
 
     /// What the peer called itself in its last HELO or EHLO; empty before.
     pub fn hello_name(&self) -> &[u8] {
-        todo!()
+        &self.hello
     }
 
     /// The keyword for `with` in a Received line: SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA, UTF8SMTP...
     /// (RFC 3848, RFC 6531 4.3).
     pub fn with_keyword(&self) -> &'static str {
-        todo!()
+        let utf8 = self.transaction.parameters.smtputf8;
+        match (self.extended, utf8, self.offer.tls, self.authenticated) {
+            (_, true, false, false) => "UTF8SMTP",
+            (_, true, true, false) => "UTF8SMTPS",
+            (_, true, false, true) => "UTF8SMTPA",
+            (_, true, true, true) => "UTF8SMTPSA",
+            (false, ..) => "SMTP",
+            (true, _, false, false) => "ESMTP",
+            (true, _, true, false) => "ESMTPS",
+            (true, _, false, true) => "ESMTPA",
+            (true, _, true, true) => "ESMTPSA",
+        }
+    }
+
+    /// Octets of memory that the session holds now, itself included, the shared configuration not.
+    pub fn memory_bytes(&self) -> usize {
+        let exchange = self.exchange.as_ref().map_or(0, |e| e.memory_bytes());
+        mem::size_of::<Server>()
+            + self.pending.capacity()
+            + self.hello.capacity()
+            + self.sender.memory_bytes()
+            + self.recipient.memory_bytes()
+            + exchange
+    }
+
+    /// What TLS and AUTH are on this connection now.
+    pub fn offer(&self) -> Offer {
+        self.offer
+    }
+
+    /// The session ends: what stands in `pending` is still sent, nothing is read any more.
+    fn leave(&mut self) {
+        self.state = State::Leaving;
+        self.deadline = None;
+        self.hold = false;
+        self.exchange = None;
+        self.abandon();
+    }
+
+    /// The transaction, if there is one, ends without a message.
+    fn abandon(&mut self) {
+        if self.transaction.open {
+            self.reset_owed = true;
+            self.transaction = Transaction::default();
+        }
+    }
+
+    /// The message fails while its octets still come.
+    fn fail(&mut self, failure: Failure) {
+        if self.transaction.failure.is_none() {
+            self.abandon();
+            self.transaction.failure = Some(failure);
+        }
+    }
+
+    /// The peer must act now: until when?
+    fn wait(&mut self, now: Time) -> Option<Signal> {
+        if self.eof {
+            self.leave();
+            return None;
+        }
+        let limits = &self.config.limits;
+        let millis = match self.state {
+            State::Data(_) | State::Chunk { .. } | State::Refused { .. } => limits.data_millis,
+            _ => limits.command_millis,
+        };
+        let deadline = *self.deadline.get_or_insert(now.after(millis));
+        if now < deadline {
+            return Some(Signal::NeedInput);
+        }
+        self.time_out();
+        None
+    }
+
+    fn time_out(&mut self) {
+        if self.hold {
+            self.pending.clear();
+        }
+        self.say_with_host(Reply::new(421, 4, 2, "Waited too long, closing the connection"));
+        self.leave();
+    }
+
+    fn stop(&mut self) {
+        self.say_with_host(SHUTDOWN);
+        self.leave();
+    }
+
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        // The caller forgets the transaction before the peer hears that it is over.
+        if !self.hold && !self.reset_owed && !self.pending.is_empty() {
+            out.extend_from_slice(&self.pending);
+            self.pending.clear();
+            if self.pending.capacity() > KEPT_OCTETS {
+                self.pending = Vec::new();
+            }
+        }
+    }
+
+    /// Takes units from the input until one needs the caller. Answers what was consumed, and where in the input the
+    /// signal's unit begins.
+    fn run(&mut self, now: Time, input: &[u8], out: &mut Vec<u8>) -> (usize, usize, Signal) {
+        let mut at = 0;
+        loop {
+            if mem::take(&mut self.reset_owed) {
+                return (at, at, Signal::Reset);
+            }
+            self.flush(out);
+            if self.pause != Pause::None {
+                return (at, at, Signal::NeedInput);
+            }
+            if matches!(self.state, State::Leaving) {
+                return (input.len(), input.len(), Signal::Closed);
+            }
+            if out.len() >= self.config.limits.output_bytes {
+                let deadline = now.after(self.config.limits.command_millis);
+                if now < *self.deadline.get_or_insert(deadline) {
+                    return (at, at, Signal::Blocked);
+                }
+                self.time_out();
+                continue;
+            }
+            let rest = input.get(at..).unwrap_or_default();
+            let (consumed, signal) = self.unit(now, rest);
+            let begin = at;
+            at += consumed;
+            if let Some(signal) = signal {
+                self.flush(out);
+                return (at, begin, signal);
+            }
+        }
+    }
+
+    /// Takes one unit.
+    fn unit(&mut self, now: Time, input: &[u8]) -> (usize, Option<Signal>) {
+        match self.state {
+            State::Begin => {
+                self.deadline = None;
+                if self.shutting {
+                    self.stop();
+                    return (0, None);
+                }
+                self.pause = Pause::Connect;
+                (0, Some(Signal::Connect))
+            }
+            State::Command => self.line(now, input),
+            State::Response => self.line(now, input),
+            State::Data(decoder) => self.text(now, input, decoder),
+            State::Chunk { left, last } => self.chunk(now, input, left, last),
+            State::Refused { left } => self.refused(now, input, left),
+            State::Leaving => (0, Some(Signal::Closed)),
+        }
     }
 }
 
 impl Session for Server {
     type Event<'a> = Event<'a>;
 
+    /// See the [law](crate::session). While a verdict is awaited, `step` consumes nothing and answers `NeedInput`.
     fn step<'a>(&'a mut self, now: Time, input: &'a [u8], out: &mut Vec<u8>) -> Step<Event<'a>> {
-        let _ = (now, input, out);
-        todo!()
+        let (consumed, begin, signal) = self.run(now, input, out);
+        let event = match signal {
+            Signal::NeedInput => return Step { consumed, next: Next::NeedInput },
+            Signal::Blocked => return Step { consumed, next: Next::Blocked },
+            Signal::Closed => return Step { consumed, next: Next::Closed },
+            Signal::Connect => Event::Connect,
+            Signal::Hello => Event::Hello { name: &self.hello, extended: self.extended },
+            Signal::StartTls => Event::StartTls,
+            Signal::Auth => match self.exchange.as_ref().and_then(|e| e.question()) {
+                Some(question) => Event::Auth(question),
+                // Unreachable: `Ask` means that there is a question.
+                None => return Step { consumed, next: Next::NeedInput },
+            },
+            Signal::Mail => Event::Mail {
+                from: (!self.transaction.null_sender).then_some(&self.sender),
+                parameters: &self.transaction.parameters,
+            },
+            Signal::Rcpt => Event::Rcpt { to: &self.recipient },
+            Signal::DataStart => Event::DataStart,
+            Signal::Text { skip, length } => {
+                let from = begin + skip;
+                Event::DataChunk(input.get(from..from + length).unwrap_or_default())
+            }
+            Signal::DataEnd => Event::DataEnd { size: self.transaction.size },
+            Signal::Reset => Event::Reset,
+            Signal::Quit => Event::Quit,
+        };
+        Step { consumed, next: Next::Event(event) }
     }
 
     fn eof(&mut self, now: Time) {
         let _ = now;
-        todo!()
+        self.eof = true;
     }
 
     fn deadline(&self) -> Option<Time> {
-        todo!()
+        if self.pause == Pause::None { self.deadline } else { None }
     }
 }

@@ -1,0 +1,2356 @@
+/*
+ * posthouse.h: the C interface of Posthouse 0.1.0, the mail engine that other programs
+ * embed.
+ *
+ * Made from the library's sources; do not edit. What this header does not name is not public.
+ *
+ * == What it is ==
+ *
+ * Posthouse receives mail over SMTP, keeps it in a queue and in mailboxes that survive power
+ * cuts, and serves it over POP3. It is a library: no daemon, no global state, no signal
+ * handlers. Link with -lposthouse. There are two ways in:
+ *
+ * Engine   A ph_engine opens an instance (a directory made by ph_instance_setup) and, when
+ *          started, owns listeners, threads, TLS, queue and mailboxes. Several may live in one
+ *          process.
+ * Session  A ph_smtp_server or ph_pop3_server is one connection's protocol and nothing else. The
+ *          host owns sockets, clock and storage: it feeds octets, answers events, and writes out
+ *          what is pending.
+ *
+ * == Example: a mail server ==
+ *
+ * @example
+ * #include <stdio.h>
+ * #include "posthouse.h"
+ *
+ * int main(void)
+ * {
+ *     const char *domain = "example.test", *listener = "smtp=127.0.0.1:2525";
+ *     ph_setup_options setup = PH_SETUP_OPTIONS_INIT;
+ *     ph_error err = PH_ERROR_INIT;
+ *     ph_engine *engine = NULL;
+ *
+ *     setup.hostname = "mail.example.test";
+ *     setup.domains = &domain, setup.domain_count = 1;
+ *     setup.listeners = &listener, setup.listener_count = 1;
+ *     setup.postmaster_password = ph_bytes_of("correct horse");
+ *     if ((ph_instance_setup("mail", &setup, &err) != PH_OK && err.code != PH_E_EXISTS)
+ *         || ph_engine_open("mail", NULL, &engine, &err) != PH_OK
+ *         || ph_engine_start(engine, &err) != PH_OK)
+ *         fprintf(stderr, "%s\n", err.message);
+ *     else
+ *         getchar();
+ *     return ph_engine_close(engine, NULL) != PH_OK || err.code != PH_OK;
+ * }
+ * @end
+ *
+ * == Errors ==
+ *
+ * Nearly every function returns a ph_status: PH_OK (0), or a negative number, one of PH_E_...
+ * Numbers are grouped by hundreds (1xx misuse, 2xx operating system, 3xx storage, 4xx protocol,
+ * 5xx TLS, 7xx limits and policy, 8xx life of an instance, 9xx internal) and never get another
+ * meaning. Later versions add numbers: treat one that you do not know like the others of its
+ * hundred. The only positive status is PH_END, from a cursor without a next row.
+ *
+ * Functions that can fail for a reason worth reading take a ph_error as last parameter, or NULL.
+ * It is the caller's, so it works in constructors and on every thread; start with PH_ERROR_INIT.
+ * Its message is one line that names the object.
+ *
+ * PH_E_INTERNAL is a defect of the library, caught at this boundary. The handle is then
+ * unusable: every call on it answers PH_E_INTERNAL, only its free or close works. Other handles
+ * are not touched. The library is never the one to abort the process.
+ *
+ * == Ownership ==
+ *
+ * A handle is a pointer to a struct that this header does not show. Made by a function that has
+ * an out parameter, it is the caller's, and ends with exactly one call of its free or close,
+ * where NULL does nothing. What is made from an engine (cursors, messages, checks) keeps alive
+ * what it needs: handles may be ended in any order.
+ *
+ * Views (ph_bytes, and pointers in rows and events) are borrowed; each function and struct says
+ * until when. What the host gives is copied before the call returns, unless a function says
+ * otherwise. Text from the wire, and whatever could hold a NUL, is a ph_bytes; paths, host names
+ * and static text are NUL-terminated UTF-8.
+ *
+ * == Structs that grow ==
+ *
+ * Option, filter and row structs begin with struct_size, which the caller sets, best with the
+ * struct's _INIT macro. All other fields zero means the defaults. Later versions add fields at
+ * the end: a library that knows fewer fields than the caller accepts the struct when the rest is
+ * zero (else PH_E_STRUCT_SIZE), and fills in zero on the way out.
+ *
+ * == Threads ==
+ *
+ * Each function says who may call it: "any thread" (several at once), or "one at a time" (any
+ * thread, but never two calls at once on the same handle; debug builds of the library notice and
+ * answer PH_E_BUSY). Different handles never disturb one another. Ending a handle must be the
+ * last call on it.
+ *
+ * == Callbacks ==
+ *
+ * A callback is a function with a user_data and a function that drops the user_data. The library
+ * calls the drop function exactly once, when the callback is used no more. Callbacks run on the
+ * engine's threads, several at once: return soon, and hand work to a thread of your own. A
+ * callback must not call the engine that calls it, nor anything made from it (PH_E_REENTRANT;
+ * nothing happens), and must not leave by exception or longjmp. Once ph_engine_close has
+ * returned, no callback runs.
+ *
+ * == Versions ==
+ *
+ * The interface grows and does not break. PH_VERSION and PH_ABI_LEVEL say what the host was
+ * compiled with, ph_version_str and ph_abi_level what is loaded: it must be the same level or a
+ * higher one. Each function says since when it is there.
+ */
+#ifndef POSTHOUSE_H
+#define POSTHOUSE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** The version of this header. */
+#define PH_VERSION "0.1.0"
+
+/** No deadline: the largest time. */
+#define PH_NEVER ((uint64_t)-1)
+
+/*
+ * == Constants ==
+ */
+
+/** An argument has a value that the function does not accept. */
+#define PH_E_INVALID_ARGUMENT (-101)
+
+/** A pointer that must not be NULL is NULL. */
+#define PH_E_NULL (-102)
+
+/** `struct_size` is not one this library knows, or an unknown tail is not zero. */
+#define PH_E_STRUCT_SIZE (-103)
+
+/** A callback called back into the handle that is calling it. */
+#define PH_E_REENTRANT (-104)
+
+/** Another thread is inside a call on this one-at-a-time handle. */
+#define PH_E_BUSY (-105)
+
+/** The call does not fit the state of the object. */
+#define PH_E_STATE (-106)
+
+/** Text that must be UTF-8 is not. */
+#define PH_E_UTF8 (-107)
+
+/** The caller's buffer is too small; the needed size is reported. */
+#define PH_E_BUFFER_TOO_SMALL (-108)
+
+/** The named object (account, alias, mailbox, message) does not exist. */
+#define PH_E_NOT_FOUND (-109)
+
+/** The named object exists already. */
+#define PH_E_EXISTS (-110)
+
+/** The operating system reported an error. */
+#define PH_E_IO (-201)
+
+/** A path does not exist. */
+#define PH_E_PATH_NOT_FOUND (-202)
+
+/** The operating system denied access. */
+#define PH_E_PERMISSION (-203)
+
+/** A listener's address is in use by another socket. */
+#define PH_E_ADDRESS_IN_USE (-204)
+
+/** A listener's address is not one of this machine, or cannot be parsed. */
+#define PH_E_ADDRESS_INVALID (-205)
+
+/** The file system is full, or nearly so. */
+#define PH_E_DISK_FULL (-206)
+
+/** Another process, or another engine of this process, has the instance open. */
+#define PH_E_LOCKED (-301)
+
+/** Stored data failed its checksum or its grammar. */
+#define PH_E_CORRUPT (-302)
+
+/** The instance was written by a newer version than this one can read. */
+#define PH_E_FORMAT_NEWER (-303)
+
+/** The store, or a lane of it, is read-only after a write error. */
+#define PH_E_READ_ONLY (-304)
+
+/** The directory holds no instance. */
+#define PH_E_NOT_AN_INSTANCE (-305)
+
+/** The peer, or the caller of a session, broke the protocol. */
+#define PH_E_PROTOCOL (-401)
+
+/** A certificate cannot be read or used. */
+#define PH_E_CERTIFICATE (-501)
+
+/** A private key cannot be read or does not fit its certificate. */
+#define PH_E_PRIVATE_KEY (-502)
+
+/** The TLS layer failed. */
+#define PH_E_TLS (-503)
+
+/** A named limit was reached. */
+#define PH_E_LIMIT (-701)
+
+/** Policy refuses the request. */
+#define PH_E_REFUSED (-702)
+
+/** A login name or password is wrong. */
+#define PH_E_CREDENTIALS (-703)
+
+/** A new password does not meet the rules. */
+#define PH_E_PASSWORD (-704)
+
+/** An address does not have the form of a mail address. */
+#define PH_E_ADDRESS (-705)
+
+/** The configuration has an error. */
+#define PH_E_CONFIG (-801)
+
+/** The engine is stopping or stopped. */
+#define PH_E_STOPPED (-802)
+
+/** A defect of this library; the handle is unusable except for closing it. */
+#define PH_E_INTERNAL (-901)
+
+/*
+ * == Other constants, and types ==
+ */
+
+/** The call did what it says. */
+#define PH_OK 0
+
+/** A cursor has no next row. Not an error. */
+#define PH_END 1
+
+/** Octets of ph_error.message, the NUL at its end included. */
+#define PH_ERROR_MESSAGE_SIZE 256
+
+/**
+ * The ABI that this header describes. A library of a higher level has everything of the lower
+ * ones.
+ */
+#define PH_ABI_LEVEL 1
+
+/** TLS of a new instance: none. */
+#define PH_TLS_NONE 0
+
+/** TLS of a new instance: certificate_file and key_file are checked and copied into it. */
+#define PH_TLS_FILES 1
+
+/** TLS of a new instance: a self-signed certificate for the host name is made. */
+#define PH_TLS_SELF_SIGNED 2
+
+/** Log level: something must be done by somebody. */
+#define PH_LOG_ERROR 1
+
+/** Log level: something is not as it should be. */
+#define PH_LOG_WARN 2
+
+/** Log level: what an operator wants to know. The default. */
+#define PH_LOG_INFO 3
+
+/** Log level: what a developer wants to know. */
+#define PH_LOG_DEBUG 4
+
+/** Log level: everything. */
+#define PH_LOG_TRACE 5
+
+/** Event: a listener serves. name is the listener's, address its address with port. */
+#define PH_EVENT_LISTENING 1
+
+/**
+ * Event: a message is on disk and acknowledged. message_id, size, local, remote; address is the
+ * reverse-path, peer where it came from, empty for ph_engine_submit.
+ */
+#define PH_EVENT_MESSAGE_ACCEPTED 2
+
+/**
+ * Event: a recipient was refused. address is the forward-path, code the SMTP reply code, peer who
+ * tried.
+ */
+#define PH_EVENT_RECIPIENT_REFUSED 3
+
+/** Event: a login succeeded (code 1) or failed (code 0). name is the login name, peer who tried. */
+#define PH_EVENT_LOGIN 4
+
+/** Event: the engine has stopped serving. */
+#define PH_EVENT_STOPPED 5
+
+/** A recipient waits for delivery to another server. */
+#define PH_RECIPIENT_REMOTE 1
+
+/** A recipient waits to be put into a mailbox of this instance. */
+#define PH_RECIPIENT_LOCAL 2
+
+/** A recipient is held by an operator. */
+#define PH_RECIPIENT_HELD 3
+
+/** The number of every account's INBOX. */
+#define PH_MAILBOX_INBOX 1
+
+/** Message flag: seen (RFC 9051 2.3.2). */
+#define PH_FLAG_SEEN 1
+
+/** Message flag: answered. */
+#define PH_FLAG_ANSWERED 2
+
+/** Message flag: flagged. */
+#define PH_FLAG_FLAGGED 4
+
+/** Message flag: deleted. */
+#define PH_FLAG_DELETED 8
+
+/** Message flag: draft. */
+#define PH_FLAG_DRAFT 16
+
+/** Session dialect: mail from other servers (RFC 5321). */
+#define PH_SMTP_DIALECT_SMTP 0
+
+/** Session dialect: mail from users' programs, AUTH is needed before MAIL (RFC 6409). */
+#define PH_SMTP_DIALECT_SUBMISSION 1
+
+/** Connection: TLS is on. */
+#define PH_OFFER_TLS 1
+
+/**
+ * Connection: STARTTLS (SMTP) or STLS (POP3) may be offered. Has no effect together with
+ * PH_OFFER_TLS.
+ */
+#define PH_OFFER_STARTTLS 2
+
+/** Connection: AUTH may be offered and logging in is allowed. */
+#define PH_OFFER_AUTH 4
+
+/** The host's answer to a login: the client is who it says. */
+#define PH_AUTH_ACCEPT 1
+
+/** The host's answer to a login: wrong login name or password. */
+#define PH_AUTH_REFUSE 2
+
+/** The host's answer to a login: it cannot be told now. */
+#define PH_AUTH_UNAVAILABLE 3
+
+/**
+ * Session: all input is used up, or what is left is not a whole unit yet. Wait for more, or for
+ * the deadline.
+ */
+#define PH_SMTP_NEED_INPUT 1
+
+/** Session: too much output is pending. Write it out, then step again. */
+#define PH_SMTP_BLOCKED 2
+
+/** Session: it is over. Write out what is pending and close the connection. */
+#define PH_SMTP_CLOSED 3
+
+/**
+ * Session: the connection begins, nothing was sent. Answer: ph_smtp_server_accept greets;
+ * ph_smtp_server_reply with 421 or 554 turns the peer away.
+ */
+#define PH_SMTP_CONNECT 10
+
+/**
+ * Session: HELO or EHLO (PH_SMTP_FLAG_EXTENDED); data is what the peer calls itself. Answer:
+ * accept or reply.
+ */
+#define PH_SMTP_HELLO 11
+
+/**
+ * Session: the 220 for STARTTLS is pending. Write it out, make the handshake, then answer:
+ * ph_smtp_server_tls_started.
+ */
+#define PH_SMTP_STARTTLS 12
+
+/** Session: a client logs in with login, password, authorization. Answer: ph_smtp_server_auth. */
+#define PH_SMTP_AUTH 13
+
+/**
+ * Session: MAIL; address is the reverse-path, empty for the null path; size is the announced size
+ * or 0; flags. Answer: accept or reply.
+ */
+#define PH_SMTP_MAIL 14
+
+/** Session: RCPT; address is the forward-path. Answer: accept or reply. */
+#define PH_SMTP_RCPT 15
+
+/** Session: a message is about to begin. Answer: accept or reply. */
+#define PH_SMTP_DATA_START 16
+
+/** Session: data is a piece of the message, dots removed, CR LF kept. No answer. */
+#define PH_SMTP_DATA_CHUNK 17
+
+/** Session: the message is whole and has size octets. Answer, when it is safe: accept or reply. */
+#define PH_SMTP_DATA_END 18
+
+/**
+ * Session: the transaction is over without a message; forget its MAIL, RCPT and DATA_CHUNK events.
+ * No answer.
+ */
+#define PH_SMTP_RESET 19
+
+/** Session: QUIT; the reply is pending. No answer. */
+#define PH_SMTP_QUIT 20
+
+/** Event flag: the session waits for an answer and must not be stepped before it. */
+#define PH_SMTP_FLAG_PAUSED 1
+
+/** Event flag: EHLO and not HELO. */
+#define PH_SMTP_FLAG_EXTENDED 2
+
+/** Event flag: MAIL carried BODY=8BITMIME (RFC 6152). */
+#define PH_SMTP_FLAG_8BIT 4
+
+/** Event flag: MAIL carried SMTPUTF8 (RFC 6531). */
+#define PH_SMTP_FLAG_SMTPUTF8 8
+
+/**
+ * Session: all input is used up, or what is left is not a whole line yet. Wait for more, or for
+ * the deadline.
+ */
+#define PH_POP3_NEED_INPUT 1
+
+/** Session: too much output is pending. Write it out, then step again. */
+#define PH_POP3_BLOCKED 2
+
+/** Session: it is over. Write out what is pending and close the connection. */
+#define PH_POP3_CLOSED 3
+
+/**
+ * Session: the connection begins, nothing was sent. Answer: ph_pop3_server_accept greets,
+ * ph_pop3_server_refuse turns the peer away.
+ */
+#define PH_POP3_CONNECT 10
+
+/**
+ * Session: the answer to STLS is pending. Write it out, make the handshake, then answer:
+ * ph_pop3_server_tls_started.
+ */
+#define PH_POP3_STARTTLS 11
+
+/**
+ * Session: a client logs in with login, password, authorization. Lock its maildrop and answer:
+ * ph_pop3_server_opened or ph_pop3_server_denied.
+ */
+#define PH_POP3_AUTH 12
+
+/**
+ * Session: octets of message index (from 0) are needed, from offset on, at most max at once.
+ * Answer: ph_pop3_server_body, ph_pop3_server_body_end or ph_pop3_server_body_failed.
+ */
+#define PH_POP3_NEED_BODY 13
+
+/**
+ * Session: QUIT. Remove the messages deleted (numbers from 0, perhaps none), release the
+ * maildrop's lock, and answer: ph_pop3_server_updated.
+ */
+#define PH_POP3_UPDATE 14
+
+/** Event flag: the session waits for an answer and must not be stepped before it. */
+#define PH_POP3_FLAG_PAUSED 1
+
+/** A login does not open the maildrop: wrong login name or password (RFC 3206). */
+#define PH_POP3_DENIED_CREDENTIALS 1
+
+/** A login does not open the maildrop: another session holds it (RFC 2449 8.1.2). */
+#define PH_POP3_DENIED_IN_USE 2
+
+/** A login does not open the maildrop: something of the host does not work now (RFC 3206). */
+#define PH_POP3_DENIED_TEMPORARY 3
+
+/** Goes through accounts. Made by ph_account_list, ended by ph_account_free. */
+typedef struct ph_account_cursor ph_account_cursor;
+
+/** Goes through aliases. Made by ph_alias_list, ended by ph_alias_free. */
+typedef struct ph_alias_cursor ph_alias_cursor;
+
+/** What a check found. Made by ph_engine_check, ended by ph_check_free. */
+typedef struct ph_check ph_check;
+
+/**
+ * An open instance: it recovers and administers when opened, serves when started.
+ *
+ * Made by ph_engine_open, ended by ph_engine_close. Any thread may use it, several at once;
+ * ph_engine_close is the last call on it. What is made from it (cursors, messages, checks) may be
+ * destroyed before or after it.
+ */
+typedef struct ph_engine ph_engine;
+
+/** Goes through listeners. Made by ph_listener_list, ended by ph_listener_free. */
+typedef struct ph_listener_cursor ph_listener_cursor;
+
+/** Goes through mailboxes. Made by ph_mailbox_list, ended by ph_mailbox_free. */
+typedef struct ph_mailbox_cursor ph_mailbox_cursor;
+
+/** A message's octets, open for reading. Made by ph_message_open, ended by ph_message_close. */
+typedef struct ph_message ph_message;
+
+/** Goes through the messages of a mailbox. Made by ph_message_list, ended by ph_message_free. */
+typedef struct ph_message_cursor ph_message_cursor;
+
+/**
+ * The serving side of one POP3 connection, without sockets, threads, clock or storage.
+ *
+ * Made by ph_pop3_server_new, ended by ph_pop3_server_free. One thread at a time. The host feeds
+ * octets with ph_pop3_server_step, answers its events, and writes out what ph_pop3_server_output
+ * shows.
+ */
+typedef struct ph_pop3_server ph_pop3_server;
+
+/** Goes through the queue. Made by ph_queue_list, ended by ph_queue_free. */
+typedef struct ph_queue_cursor ph_queue_cursor;
+
+/**
+ * The receiving side of one SMTP connection, without sockets, threads, clock or storage.
+ *
+ * Made by ph_smtp_server_new, ended by ph_smtp_server_free. One thread at a time. The host feeds
+ * octets with ph_smtp_server_step, answers its events, and writes out what ph_smtp_server_output
+ * shows.
+ */
+typedef struct ph_smtp_server ph_smtp_server;
+
+/**
+ * The result of a call: PH_OK (0), PH_END (1) from a cursor without a next row, or a negative
+ * number, one of the constants PH_E_... Numbers are grouped by hundreds and never get another
+ * meaning.
+ */
+typedef int32_t ph_status;
+
+/**
+ * Octets with their length: everything that comes from the wire or goes there, and every text that
+ * a NUL must not cut short (addresses, names, passwords).
+ *
+ * Nothing says that a NUL follows the last octet. When len is 0, data may be NULL on the way in,
+ * and is never NULL on the way out. What a ph_bytes of the library points to is borrowed; each
+ * function and struct says for how long.
+ */
+typedef struct ph_bytes {
+    /** The first octet. */
+    const uint8_t *data;
+    /** How many. */
+    size_t len;
+} ph_bytes;
+
+/** What to make an instance of. Begin with PH_SETUP_OPTIONS_INIT. */
+typedef struct ph_setup_options {
+    /** sizeof(ph_setup_options). */
+    uint32_t struct_size;
+    /** PH_TLS_... */
+    uint32_t tls;
+    /** Our name, fully qualified, for instance "mail.example.test". Required. */
+    const char *hostname;
+    /** The mail domains, at least one; postmaster is in the first. Required. */
+    const char *const *domains;
+    /** How many. */
+    size_t domain_count;
+    /**
+     * The listeners, each as name=address:port, for instance "smtp=127.0.0.1:2525"; port 0 means
+     * any free one. Names: smtp, smtps, submission, submissions, pop3, pop3s.
+     */
+    const char *const *listeners;
+    /** How many. */
+    size_t listener_count;
+    /** The password of postmaster: at least 8 characters, no white space in front. Required. */
+    ph_bytes postmaster_password;
+    /** PEM file with the certificate chain, for PH_TLS_FILES. */
+    const char *certificate_file;
+    /** PEM file with the private key, for PH_TLS_FILES. */
+    const char *key_file;
+} ph_setup_options;
+
+/** Begins a ph_setup_options: its size, and zero everywhere else. */
+#define PH_SETUP_OPTIONS_INIT { \
+    (uint32_t)sizeof(ph_setup_options), 0, 0, 0, 0, 0, 0, { 0, 0 }, 0, 0 \
+}
+
+/**
+ * What went wrong, in a place that the caller owns: works in constructors, on every thread, and
+ * where threads are not the system's own.
+ *
+ * Begin with PH_ERROR_INIT. Every function with a ph_error parameter accepts NULL there. After
+ * success code is 0 and message is empty.
+ */
+typedef struct ph_error {
+    /** sizeof(ph_error), set by the caller. */
+    uint32_t struct_size;
+    /** The number that the function returned. */
+    ph_status code;
+    /** The operating system's error number (errno, or GetLastError), 0 when there was none. */
+    int32_t os_error;
+    /** The SMTP reply code that a server would give for this error, 0 when none fits. */
+    int32_t smtp_code;
+    /**
+     * One line of UTF-8 that names the object (the path, the address, the listener), without a
+     * line end, with a NUL behind it, cut between two characters when it is too long.
+     */
+    char message[PH_ERROR_MESSAGE_SIZE];
+} ph_error;
+
+/** Begins a ph_error: its size, and zero everywhere else. */
+#define PH_ERROR_INIT { \
+    (uint32_t)sizeof(ph_error), 0, 0, 0, { 0 } \
+}
+
+/**
+ * Called for every line of the log.
+ *
+ * level is one of PH_LOG_..., room the part of the engine that speaks ("runtime", "store"), line
+ * the text in UTF-8 without a line end. room and line are borrowed for the duration of the call.
+ * Thread: any thread of the engine, several at once. Must return soon, must not throw or jump out,
+ * and must not call the same engine or anything made from it (PH_E_REENTRANT).
+ */
+typedef void (*ph_log_fn)(void *user_data,
+                          uint32_t level,
+                          ph_bytes room,
+                          ph_bytes line);
+
+/**
+ * Called once when the library has no more use for a callback's user_data.
+ *
+ * Thread: the one in ph_engine_close, or in the ph_engine_open that failed. Must not call the
+ * engine.
+ */
+typedef void (*ph_drop_fn)(void *user_data);
+
+/**
+ * Something that happened in an engine. A host ignores kinds that it does not know. Fields that a
+ * kind does not name are 0 or empty.
+ */
+typedef struct ph_event {
+    /** sizeof(ph_event) of the library. */
+    uint32_t struct_size;
+    /** PH_EVENT_... */
+    uint32_t kind;
+    /** A message's id, which is its queue id too. */
+    uint64_t message_id;
+    /** Octets. */
+    uint64_t size;
+    /** Accounts that have the message in their INBOX. */
+    uint32_t local;
+    /** Recipients that wait in the queue. */
+    uint32_t remote;
+    /** A reply code or an outcome, as the kind says. */
+    uint32_t code;
+    /** Always 0. */
+    uint32_t reserved;
+    /** A name. */
+    ph_bytes name;
+    /** A mail address, or a listener's address. */
+    ph_bytes address;
+    /** The other side's address and port. */
+    ph_bytes peer;
+} ph_event;
+
+/** Begins a ph_event: its size, and zero everywhere else. */
+#define PH_EVENT_INIT { \
+    (uint32_t)sizeof(ph_event), 0, 0, 0, 0, 0, 0, 0, { 0, 0 }, { 0, 0 }, { 0, 0 } \
+}
+
+/**
+ * Called for every event of an engine.
+ *
+ * event and everything that it points to are borrowed for the duration of the call.
+ * event->struct_size is the library's; read only fields that lie below it.
+ * Thread: any thread of the engine, several at once. Must return soon, must not throw or jump out,
+ * and must not call the same engine or anything made from it (PH_E_REENTRANT).
+ */
+typedef void (*ph_event_fn)(void *user_data, const ph_event *event);
+
+/**
+ * How an engine is opened. Begin with PH_ENGINE_OPTIONS_INIT; zero means the default everywhere.
+ */
+typedef struct ph_engine_options {
+    /** sizeof(ph_engine_options). */
+    uint32_t struct_size;
+    /** Log lines below this level are not made: PH_LOG_..., 0 for PH_LOG_INFO. */
+    uint32_t log_level;
+    /** Called for every line of the log. NULL: there is no log. */
+    ph_log_fn log;
+    /** Given to log. */
+    void *log_user_data;
+    /** Called once with log_user_data when it is used no more. May be NULL. */
+    ph_drop_fn log_drop_user_data;
+    /** Called for every event. NULL: nobody wants to know. */
+    ph_event_fn event;
+    /** Given to event. */
+    void *event_user_data;
+    /** Called once with event_user_data when it is used no more. May be NULL. */
+    ph_drop_fn event_drop_user_data;
+    /** Threads that serve connections, at most 1024. 0: one for each processor, at most 8. */
+    uint32_t threads;
+    /** Must be 0. */
+    uint32_t reserved;
+} ph_engine_options;
+
+/** Begins a ph_engine_options: its size, and zero everywhere else. */
+#define PH_ENGINE_OPTIONS_INIT { \
+    (uint32_t)sizeof(ph_engine_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 \
+}
+
+/** Figures of an engine since it was opened. Begin with PH_STATS_INIT. */
+typedef struct ph_stats {
+    /** sizeof(ph_stats). */
+    uint32_t struct_size;
+    /** Always 0. */
+    uint32_t reserved;
+    /** Connections open now. */
+    uint64_t connections;
+    /** Connections accepted. */
+    uint64_t connections_total;
+    /** Connections turned away because of a limit. */
+    uint64_t connections_refused;
+    /** Messages accepted: 250 after the data, or by ph_engine_submit. */
+    uint64_t messages_accepted;
+    /** Recipients refused. */
+    uint64_t recipients_refused;
+    /** Logins that succeeded. */
+    uint64_t logins;
+    /** Logins that failed. */
+    uint64_t logins_failed;
+    /** Messages read by POP3 clients. */
+    uint64_t messages_retrieved;
+    /** Syncs of log files. */
+    uint64_t log_syncs;
+    /** Octets written to log files. */
+    uint64_t log_bytes;
+    /** Octets written to index files. */
+    uint64_t index_bytes;
+} ph_stats;
+
+/** Begins a ph_stats: its size, and zero everywhere else. */
+#define PH_STATS_INIT { \
+    (uint32_t)sizeof(ph_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
+}
+
+/** A listener that serves. Begin with PH_LISTENER_ROW_INIT. */
+typedef struct ph_listener_row {
+    /** sizeof(ph_listener_row). */
+    uint32_t struct_size;
+    /** The port that it really has. */
+    uint32_t port;
+    /** Its name: smtp, smtps, submission, submissions, pop3, pop3s. */
+    ph_bytes name;
+    /** Its address without port, for instance 127.0.0.1 or ::1. */
+    ph_bytes address;
+} ph_listener_row;
+
+/** Begins a ph_listener_row: its size, and zero everywhere else. */
+#define PH_LISTENER_ROW_INIT { \
+    (uint32_t)sizeof(ph_listener_row), 0, { 0, 0 }, { 0, 0 } \
+}
+
+/** What to make an account of. Begin with PH_ACCOUNT_OPTIONS_INIT. */
+typedef struct ph_account_options {
+    /** sizeof(ph_account_options). */
+    uint32_t struct_size;
+    /** Must be 0. */
+    uint32_t reserved;
+    /**
+     * Its addresses, at least one; the first is the primary one. Their domains must be domains of
+     * the instance.
+     */
+    const ph_bytes *addresses;
+    /** How many. */
+    size_t address_count;
+    /** The login name; empty: the primary address. */
+    ph_bytes login;
+    /**
+     * The password in clear: at least 8 characters, no white space in front. Kept as an Argon2id
+     * hash only.
+     */
+    ph_bytes password;
+} ph_account_options;
+
+/** Begins a ph_account_options: its size, and zero everywhere else. */
+#define PH_ACCOUNT_OPTIONS_INIT { \
+    (uint32_t)sizeof(ph_account_options), 0, 0, 0, { 0, 0 }, { 0, 0 } \
+}
+
+/**
+ * Which accounts to list. Begin with PH_ACCOUNT_FILTER_INIT; zero means no restriction everywhere.
+ */
+typedef struct ph_account_filter {
+    /** sizeof(ph_account_filter). */
+    uint32_t struct_size;
+    /** Must be 0. */
+    uint32_t reserved;
+    /** Only accounts with an address of this domain. */
+    ph_bytes domain;
+} ph_account_filter;
+
+/** Begins a ph_account_filter: its size, and zero everywhere else. */
+#define PH_ACCOUNT_FILTER_INIT { \
+    (uint32_t)sizeof(ph_account_filter), 0, { 0, 0 } \
+}
+
+/** An account. Begin with PH_ACCOUNT_ROW_INIT. */
+typedef struct ph_account_row {
+    /** sizeof(ph_account_row). */
+    uint32_t struct_size;
+    /** Its number, given once and never again. */
+    uint32_t account;
+    /** The login name. */
+    ph_bytes login;
+    /** Its addresses; the first is the primary one. */
+    const ph_bytes *addresses;
+    /** How many. */
+    size_t address_count;
+} ph_account_row;
+
+/** Begins a ph_account_row: its size, and zero everywhere else. */
+#define PH_ACCOUNT_ROW_INIT { \
+    (uint32_t)sizeof(ph_account_row), 0, { 0, 0 }, 0, 0 \
+}
+
+/** Which aliases to list. Begin with PH_ALIAS_FILTER_INIT; zero means no restriction everywhere. */
+typedef struct ph_alias_filter {
+    /** sizeof(ph_alias_filter). */
+    uint32_t struct_size;
+    /** Must be 0. */
+    uint32_t reserved;
+    /** Only aliases of this domain. */
+    ph_bytes domain;
+} ph_alias_filter;
+
+/** Begins a ph_alias_filter: its size, and zero everywhere else. */
+#define PH_ALIAS_FILTER_INIT { \
+    (uint32_t)sizeof(ph_alias_filter), 0, { 0, 0 } \
+}
+
+/** An alias. Begin with PH_ALIAS_ROW_INIT. */
+typedef struct ph_alias_row {
+    /** sizeof(ph_alias_row). */
+    uint32_t struct_size;
+    /** Always 0. */
+    uint32_t reserved;
+    /** The address. */
+    ph_bytes address;
+    /** Where its mail goes. */
+    const ph_bytes *targets;
+    /** How many. */
+    size_t target_count;
+} ph_alias_row;
+
+/** Begins a ph_alias_row: its size, and zero everywhere else. */
+#define PH_ALIAS_ROW_INIT { \
+    (uint32_t)sizeof(ph_alias_row), 0, { 0, 0 }, 0, 0 \
+}
+
+/** Which entries to list. Begin with PH_QUEUE_FILTER_INIT; zero means no restriction everywhere. */
+typedef struct ph_queue_filter {
+    /** sizeof(ph_queue_filter). */
+    uint32_t struct_size;
+    /** Must be 0. */
+    uint32_t reserved;
+    /** Only entries behind this one. */
+    uint64_t after;
+} ph_queue_filter;
+
+/** Begins a ph_queue_filter: its size, and zero everywhere else. */
+#define PH_QUEUE_FILTER_INIT { \
+    (uint32_t)sizeof(ph_queue_filter), 0, 0 \
+}
+
+/** An entry of the queue. Begin with PH_QUEUE_ROW_INIT. */
+typedef struct ph_queue_row {
+    /** sizeof(ph_queue_row). */
+    uint32_t struct_size;
+    /** Always 0. */
+    uint32_t reserved;
+    /**
+     * The message's id, which is the entry's. People read it as 16 hexadecimal digits in lower
+     * case.
+     */
+    uint64_t message_id;
+    /** Milliseconds since 1970 when it was accepted. */
+    uint64_t received_ms;
+    /** Octets. */
+    uint64_t size;
+    /** The reverse-path without angle brackets, empty for the null path. */
+    ph_bytes from;
+    /** The forward-paths that have no final outcome yet. */
+    const ph_bytes *recipients;
+    /** Where each of them stands: PH_RECIPIENT_... */
+    const uint32_t *recipient_states;
+    /** How many recipients, and how many states. */
+    size_t recipient_count;
+} ph_queue_row;
+
+/** Begins a ph_queue_row: its size, and zero everywhere else. */
+#define PH_QUEUE_ROW_INIT { \
+    (uint32_t)sizeof(ph_queue_row), 0, 0, 0, 0, { 0, 0 }, 0, 0, 0 \
+}
+
+/** Whose mailboxes to list. Begin with PH_MAILBOX_FILTER_INIT. */
+typedef struct ph_mailbox_filter {
+    /** sizeof(ph_mailbox_filter). */
+    uint32_t struct_size;
+    /** Must be 0. */
+    uint32_t reserved;
+    /** An address of the account. Required. */
+    ph_bytes account;
+} ph_mailbox_filter;
+
+/** Begins a ph_mailbox_filter: its size, and zero everywhere else. */
+#define PH_MAILBOX_FILTER_INIT { \
+    (uint32_t)sizeof(ph_mailbox_filter), 0, { 0, 0 } \
+}
+
+/** A mailbox. Begin with PH_MAILBOX_ROW_INIT. */
+typedef struct ph_mailbox_row {
+    /** sizeof(ph_mailbox_row). */
+    uint32_t struct_size;
+    /** Its number in the account; PH_MAILBOX_INBOX for INBOX. */
+    uint32_t mailbox;
+    /** Its UIDVALIDITY (RFC 9051 2.3.1.1). */
+    uint32_t uid_validity;
+    /** The next message's UID is this or higher. */
+    uint32_t uid_next;
+    /** The highest modification sequence number (RFC 7162). */
+    uint64_t highest_modseq;
+    /** Messages. */
+    uint64_t messages;
+    /** Octets of its messages. */
+    uint64_t bytes;
+    /** Its name in UTF-8. */
+    ph_bytes name;
+} ph_mailbox_row;
+
+/** Begins a ph_mailbox_row: its size, and zero everywhere else. */
+#define PH_MAILBOX_ROW_INIT { \
+    (uint32_t)sizeof(ph_mailbox_row), 0, 0, 0, 0, 0, 0, { 0, 0 } \
+}
+
+/** Which messages to list. Begin with PH_MESSAGE_FILTER_INIT. */
+typedef struct ph_message_filter {
+    /** sizeof(ph_message_filter). */
+    uint32_t struct_size;
+    /** The mailbox's number; 0 for INBOX. */
+    uint32_t mailbox;
+    /** An address of the account. Required. */
+    ph_bytes account;
+    /** Only messages with higher UIDs. */
+    uint32_t after_uid;
+    /** Must be 0. */
+    uint32_t reserved;
+} ph_message_filter;
+
+/** Begins a ph_message_filter: its size, and zero everywhere else. */
+#define PH_MESSAGE_FILTER_INIT { \
+    (uint32_t)sizeof(ph_message_filter), 0, { 0, 0 }, 0, 0 \
+}
+
+/** A message of a mailbox. Begin with PH_MESSAGE_ROW_INIT. */
+typedef struct ph_message_row {
+    /** sizeof(ph_message_row). */
+    uint32_t struct_size;
+    /** Its UID. */
+    uint32_t uid;
+    /** The message's id, for ph_message_open. */
+    uint64_t message_id;
+    /** Octets. */
+    uint64_t size;
+    /** Milliseconds since 1970 when it was accepted. */
+    uint64_t received_ms;
+    /** Modification sequence number (RFC 7162). */
+    uint64_t modseq;
+    /** PH_FLAG_... added up. */
+    uint32_t flags;
+    /** Always 0. */
+    uint32_t reserved;
+} ph_message_row;
+
+/** Begins a ph_message_row: its size, and zero everywhere else. */
+#define PH_MESSAGE_ROW_INIT { \
+    (uint32_t)sizeof(ph_message_row), 0, 0, 0, 0, 0, 0, 0 \
+}
+
+/**
+ * Called while a check runs: done of total octets are verified.
+ *
+ * Thread: the one that called ph_engine_check, before that returns. Must not throw or jump out,
+ * and must not call the same engine.
+ */
+typedef void (*ph_progress_fn)(void *user_data, uint64_t done, uint64_t total);
+
+/** How a check runs. Begin with PH_CHECK_OPTIONS_INIT; zero means the default everywhere. */
+typedef struct ph_check_options {
+    /** sizeof(ph_check_options). */
+    uint32_t struct_size;
+    /** Must be 0. */
+    uint32_t reserved;
+    /** Called now and then. NULL: nobody wants to know. */
+    ph_progress_fn progress;
+    /** Given to progress. Used only while ph_engine_check runs, so it has no drop function. */
+    void *progress_user_data;
+} ph_check_options;
+
+/** Begins a ph_check_options: its size, and zero everywhere else. */
+#define PH_CHECK_OPTIONS_INIT { \
+    (uint32_t)sizeof(ph_check_options), 0, 0, 0 \
+}
+
+/** The figures of a check. Begin with PH_CHECK_TOTALS_INIT. */
+typedef struct ph_check_totals {
+    /** sizeof(ph_check_totals). */
+    uint32_t struct_size;
+    /** Always 0. */
+    uint32_t reserved;
+    /** Segments read. */
+    uint64_t segments;
+    /** Records verified. */
+    uint64_t records;
+    /** Messages in mailboxes or in the queue. */
+    uint64_t messages;
+    /** Queue entries. */
+    uint64_t queue_entries;
+    /** Problems found; 0: all is well. */
+    uint64_t problems;
+} ph_check_totals;
+
+/** Begins a ph_check_totals: its size, and zero everywhere else. */
+#define PH_CHECK_TOTALS_INIT { \
+    (uint32_t)sizeof(ph_check_totals), 0, 0, 0, 0, 0, 0 \
+}
+
+/** A problem that a check found. Begin with PH_CHECK_ROW_INIT. */
+typedef struct ph_check_row {
+    /** sizeof(ph_check_row). */
+    uint32_t struct_size;
+    /** Always 0. */
+    uint32_t reserved;
+    /** One line in UTF-8 that names a file and offset, or a message. */
+    ph_bytes problem;
+} ph_check_row;
+
+/** Begins a ph_check_row: its size, and zero everywhere else. */
+#define PH_CHECK_ROW_INIT { \
+    (uint32_t)sizeof(ph_check_row), 0, { 0, 0 } \
+}
+
+/**
+ * What a server session is made with. Begin with PH_SMTP_SERVER_OPTIONS_INIT; zero means the
+ * default everywhere.
+ */
+typedef struct ph_smtp_server_options {
+    /** sizeof(ph_smtp_server_options). */
+    uint32_t struct_size;
+    /** PH_SMTP_DIALECT_... */
+    uint32_t dialect;
+    /** Our name in greeting and EHLO reply. NULL: localhost. */
+    const char *hostname;
+    /** PH_OFFER_... added up: what is known of the connection when it begins. */
+    uint32_t offer;
+    /** 1: do not offer CHUNKING (RFC 3030). */
+    uint32_t no_chunking;
+    /** Most octets of a message, announced in SIZE. 0: 52428800. Over: 552 5.3.4. */
+    uint64_t max_message_bytes;
+    /** Most recipients of a transaction. 0: 1000. Over: 452 4.5.3. */
+    uint32_t max_recipients;
+    /** Most failed commands before 421. 0: 20. */
+    uint32_t max_errors;
+    /** Most transactions of a connection before 421. 0: 10000. */
+    uint32_t max_transactions;
+    /** Longest command line in octets with CR LF. 0: 4096. Over: 500 5.5.2. At least 512. */
+    uint32_t max_command_line;
+    /** Pending octets of output above which step answers PH_SMTP_BLOCKED. 0: 16384. */
+    uint32_t max_output;
+    /** Milliseconds that the peer may take for its next command. 0: 300000. */
+    uint32_t command_timeout_ms;
+    /** Milliseconds that the peer may take for the next block of data. 0: 180000. */
+    uint32_t data_timeout_ms;
+    /** Must be 0. */
+    uint32_t reserved;
+} ph_smtp_server_options;
+
+/** Begins a ph_smtp_server_options: its size, and zero everywhere else. */
+#define PH_SMTP_SERVER_OPTIONS_INIT { \
+    (uint32_t)sizeof(ph_smtp_server_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
+}
+
+/**
+ * What a step tells. Begin with PH_SMTP_EVENT_INIT. Fields that a kind does not name are 0 or
+ * empty.
+ *
+ * Everything that it points to is borrowed: data of PH_SMTP_DATA_CHUNK from the input of the step,
+ * all else from the session, until the next call on the session other than output, output_sent and
+ * deadline.
+ */
+typedef struct ph_smtp_event {
+    /** sizeof(ph_smtp_event), set by the caller. */
+    uint32_t struct_size;
+    /** PH_SMTP_NEED_INPUT, PH_SMTP_MAIL ... */
+    uint32_t kind;
+    /** PH_SMTP_FLAG_... added up. */
+    uint32_t flags;
+    /** Always 0. */
+    uint32_t reserved;
+    /** Octets. */
+    uint64_t size;
+    /** A path without angle brackets. */
+    ph_bytes address;
+    /** A name, or a piece of the message. */
+    ph_bytes data;
+    /** The login name, UTF-8. */
+    ph_bytes login;
+    /** The password, UTF-8. */
+    ph_bytes password;
+    /** On whose behalf to act, UTF-8; empty: the login name's own. */
+    ph_bytes authorization;
+} ph_smtp_event;
+
+/** Begins a ph_smtp_event: its size, and zero everywhere else. */
+#define PH_SMTP_EVENT_INIT { \
+    (uint32_t)sizeof(ph_smtp_event), 0, 0, 0, 0, { 0, 0 }, { 0, 0 }, { 0, 0 }, { 0, 0 }, \
+    { 0, 0 } \
+}
+
+/**
+ * What a server session is made with. Begin with PH_POP3_SERVER_OPTIONS_INIT; zero means the
+ * default everywhere.
+ */
+typedef struct ph_pop3_server_options {
+    /** sizeof(ph_pop3_server_options). */
+    uint32_t struct_size;
+    /** PH_OFFER_... added up: what is known of the connection when it begins. */
+    uint32_t offer;
+    /** Our name in the greeting. NULL: localhost. */
+    const char *hostname;
+    /** Longest command line in octets with CR LF. 0: 512. At least 255. */
+    uint32_t max_command_line;
+    /** Most failed commands before the connection is closed. 0: 20. */
+    uint32_t max_errors;
+    /** Pending octets of output above which step answers PH_POP3_BLOCKED. 0: 65536. */
+    uint32_t max_output;
+    /** Milliseconds without a command before the session ends without deleting. 0: 600000. */
+    uint32_t idle_timeout_ms;
+    /** The same before the login. 0: 60000. */
+    uint32_t login_timeout_ms;
+    /** Must be 0. */
+    uint32_t reserved;
+} ph_pop3_server_options;
+
+/** Begins a ph_pop3_server_options: its size, and zero everywhere else. */
+#define PH_POP3_SERVER_OPTIONS_INIT { \
+    (uint32_t)sizeof(ph_pop3_server_options), 0, 0, 0, 0, 0, 0, 0, 0 \
+}
+
+/**
+ * What a step tells. Begin with PH_POP3_EVENT_INIT. Fields that a kind does not name are 0 or
+ * empty.
+ *
+ * Everything that it points to is borrowed from the session until the next call on the session
+ * other than output, output_sent and deadline.
+ */
+typedef struct ph_pop3_event {
+    /** sizeof(ph_pop3_event), set by the caller. */
+    uint32_t struct_size;
+    /** PH_POP3_NEED_INPUT, PH_POP3_AUTH ... */
+    uint32_t kind;
+    /** PH_POP3_FLAG_... added up. */
+    uint32_t flags;
+    /** A message's number, from 0. */
+    uint32_t index;
+    /** Where to begin in the message. */
+    uint64_t offset;
+    /** At most so many octets at once. */
+    uint64_t max;
+    /** The login name, UTF-8. */
+    ph_bytes login;
+    /** The password, UTF-8. */
+    ph_bytes password;
+    /** On whose behalf to act, UTF-8; empty: the login name's own. */
+    ph_bytes authorization;
+    /** Numbers of messages to remove, from 0, sorted. */
+    const uint32_t *deleted;
+    /** How many. */
+    size_t deleted_count;
+} ph_pop3_event;
+
+/** Begins a ph_pop3_event: its size, and zero everywhere else. */
+#define PH_POP3_EVENT_INIT { \
+    (uint32_t)sizeof(ph_pop3_event), 0, 0, 0, 0, 0, { 0, 0 }, { 0, 0 }, { 0, 0 }, 0, 0 \
+}
+
+/**
+ * A maildrop as it stands when a session enters the TRANSACTION state. Begin with
+ * PH_POP3_MAILDROP_INIT.
+ */
+typedef struct ph_pop3_maildrop {
+    /** sizeof(ph_pop3_maildrop). */
+    uint32_t struct_size;
+    /** UIDVALIDITY of the mailbox; part of every UIDL. */
+    uint32_t uid_validity;
+    /**
+     * The messages' octets as RETR sends them, without dot-stuffing and without the final line
+     * with the dot (RFC 1939 11).
+     */
+    const uint64_t *octets;
+    /** The messages' UIDs. */
+    const uint32_t *uids;
+    /** How many messages: entries of each array. */
+    size_t count;
+} ph_pop3_maildrop;
+
+/** Begins a ph_pop3_maildrop: its size, and zero everywhere else. */
+#define PH_POP3_MAILDROP_INIT { \
+    (uint32_t)sizeof(ph_pop3_maildrop), 0, 0, 0, 0 \
+}
+
+/*
+ * == Results ==
+ */
+
+/**
+ * Says in English what a status means.
+ *
+ * Behaviour: answers a short static text without an object's name, for instance "the address is in
+ * use". For a number that this library does not know the text says so.
+ * Parameters: status, any number.
+ * Returns: a NUL-terminated static text, never NULL.
+ * Ownership: the text belongs to the library and lives as long as it is loaded.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+const char *ph_status_str(ph_status status);
+
+/*
+ * == Octets ==
+ */
+
+/**
+ * Makes a ph_bytes of a C string.
+ *
+ * Behaviour: the octets of text up to its NUL, which is not counted. Copies nothing.
+ * Parameters: text, a NUL-terminated string, or NULL for no octets.
+ * Returns: a view of the string.
+ * Ownership: the string stays the caller's, and must live as long as the view is used.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_bytes ph_bytes_of(const char *text);
+
+/*
+ * == Versions ==
+ */
+
+/**
+ * Says which version is loaded, as a text.
+ *
+ * Behaviour: for instance "0.1.0". May differ from PH_VERSION, which is the version that the host
+ * was compiled against.
+ * Returns: a NUL-terminated static text, never NULL.
+ * Ownership: the text belongs to the library and lives as long as it is loaded.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+const char *ph_version_str(void);
+
+/**
+ * Says which version is loaded, as a number that can be compared.
+ *
+ * Behaviour: major * 1000000 + minor * 1000 + patch, so 0.1.0 is 1000.
+ * Returns: the number.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+uint32_t ph_version(void);
+
+/**
+ * Says which level of the ABI is loaded.
+ *
+ * Behaviour: a host that was compiled with PH_ABI_LEVEL n runs with every library that answers n
+ * or more.
+ * Returns: the level.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+uint32_t ph_abi_level(void);
+
+/*
+ * == Instances ==
+ */
+
+/**
+ * Makes an instance on disk.
+ *
+ * Behaviour: everything is checked first, then everything is made. Interrupted at any point it
+ * leaves either no instance or a whole one. Opens nothing: see ph_engine_open.
+ * Parameters: directory, NUL-terminated UTF-8, must not exist (missing parents are made) or be
+ * empty; options; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_EXISTS when an instance is there or the directory holds something else;
+ * PH_E_INVALID_ARGUMENT, PH_E_ADDRESS_INVALID, PH_E_PASSWORD, PH_E_CERTIFICATE, PH_E_PRIVATE_KEY,
+ * with the field's name in the message; PH_E_PATH_NOT_FOUND, PH_E_PERMISSION, PH_E_DISK_FULL,
+ * PH_E_IO; PH_E_STRUCT_SIZE, PH_E_NULL, PH_E_UTF8.
+ * Ownership: everything is copied before the call returns.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_instance_setup(const char *directory,
+                            const ph_setup_options *options,
+                            ph_error *err);
+
+/*
+ * == The engine ==
+ */
+
+/**
+ * Opens an instance.
+ *
+ * Behaviour: takes the instance's lock, recovers what a crash left, reads configuration and
+ * directory. Serves nothing yet: see ph_engine_start. Several engines may be open in one process,
+ * each with its own instance.
+ * Parameters: directory, the instance's directory, NUL-terminated UTF-8; options, or NULL for the
+ * defaults; out, where the handle goes (NULL when the call fails); err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_NOT_AN_INSTANCE when the directory holds none or does not exist; PH_E_PERMISSION;
+ * PH_E_LOCKED when another process or engine has it open; PH_E_CORRUPT, PH_E_FORMAT_NEWER;
+ * PH_E_CONFIG, PH_E_CERTIFICATE, PH_E_PRIVATE_KEY; PH_E_STRUCT_SIZE, PH_E_INVALID_ARGUMENT,
+ * PH_E_NULL, PH_E_UTF8. When the call fails nothing of it remains.
+ * Ownership: the handle is the caller's, to be ended by ph_engine_close. The user_data of the
+ * callbacks passes to the library with this call: its drop function is called exactly once, also
+ * when the call fails. Only when the answer is PH_E_STRUCT_SIZE, options was not read and
+ * user_data stays the caller's.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_engine_open(const char *directory,
+                         const ph_engine_options *options,
+                         ph_engine **out,
+                         ph_error *err);
+
+/**
+ * Binds all listeners and serves.
+ *
+ * Behaviour: when one listener cannot be bound none is kept. Without effect when the engine serves
+ * already. May be called again after ph_engine_stop.
+ * Parameters: engine; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_ADDRESS_IN_USE, PH_E_ADDRESS_INVALID, PH_E_PERMISSION (the message names the
+ * listener); PH_E_CERTIFICATE, PH_E_PRIVATE_KEY; PH_E_STOPPED, PH_E_REENTRANT, PH_E_NULL.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_engine_start(ph_engine *engine,
+                          ph_error *err);
+
+/**
+ * Stops serving.
+ *
+ * Behaviour: accepts no new connection, tells idle ones 421, lets running transactions end within
+ * the configured time, and returns when every connection is gone. Administration still works.
+ * Without effect when the engine does not serve.
+ * Parameters: engine; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STOPPED, PH_E_REENTRANT, PH_E_NULL.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_engine_stop(ph_engine *engine,
+                         ph_error *err);
+
+/**
+ * Stops, closes the instance, releases its lock, and destroys the handle.
+ *
+ * Behaviour: when it returns, no callback of this engine runs or will run, and their drop
+ * functions have been called; it waits for callbacks that run, so the caller must not hold what
+ * they wait for. Cursors and messages made from the engine stay valid: they answer PH_E_STOPPED or
+ * what they hold already, and are freed as ever. Works on an engine that had an internal error.
+ * Parameters: engine, or NULL, which does nothing; err, or NULL.
+ * Returns: PH_OK or an error. Whatever it answers but PH_E_REENTRANT, the handle is gone.
+ * Errors: PH_E_REENTRANT from inside a callback of this engine: nothing was done. PH_E_IO,
+ * PH_E_DISK_FULL when the last write failed; what was acknowledged is safe, opening recovers it.
+ * Ownership: ends the handle.
+ * Thread: any thread, when no other call on this engine runs and none will come.
+ * Since: 0.1.
+ */
+ph_status ph_engine_close(ph_engine *engine,
+                          ph_error *err);
+
+/**
+ * Reads the engine's figures.
+ *
+ * Parameters: engine; out, a ph_stats with struct_size set; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_REENTRANT, PH_E_NULL.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_engine_stats(ph_engine *engine, ph_stats *out, ph_error *err);
+
+/**
+ * Takes a message from the host.
+ *
+ * Behaviour: the same rules as for an authenticated submission: local recipients get it in their
+ * INBOX, others are queued, trace fields are added in front. Blocks until the message is on disk:
+ * after PH_OK it survives a power cut. When one recipient is refused nothing is taken.
+ * Parameters: engine; from, the reverse-path without angle brackets, empty for the null path;
+ * recipients, an array of recipient_count forward-paths without angle brackets, at least one;
+ * message, header and body with CR LF line ends; message_id, where the message's id goes, or NULL;
+ * err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_ADDRESS, PH_E_NOT_FOUND for an address or recipient that cannot be (the message
+ * names it, smtp_code fits a reply); PH_E_INVALID_ARGUMENT for no recipient, a NUL, or a CR or LF
+ * that is not part of a CR LF (with its offset); PH_E_LIMIT for a message over the limit;
+ * PH_E_DISK_FULL, PH_E_READ_ONLY, PH_E_IO, PH_E_STOPPED, PH_E_REENTRANT, PH_E_UTF8, PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_engine_submit(ph_engine *engine,
+                           ph_bytes from,
+                           const ph_bytes *recipients,
+                           size_t recipient_count,
+                           ph_bytes message,
+                           uint64_t *message_id,
+                           ph_error *err);
+
+/*
+ * == The engine: listeners ==
+ */
+
+/**
+ * Lists the listeners that serve now.
+ *
+ * Behaviour: the list is as it is at this moment; empty when the engine does not serve.
+ * Parameters: engine; out, where the cursor goes (NULL when the call fails); err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_REENTRANT, PH_E_NULL.
+ * Ownership: the cursor is the caller's, to be ended by ph_listener_free, before or after
+ * ph_engine_close.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_listener_list(ph_engine *engine,
+                           ph_listener_cursor **out,
+                           ph_error *err);
+
+/**
+ * Goes to the next row.
+ *
+ * Behaviour: in the order of the configuration.
+ * Parameters: cursor; row, with struct_size set; err, or NULL.
+ * Returns: 0 (PH_OK): row is filled; 1 (PH_END): there is no next one, row is unchanged; or an
+ * error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_REENTRANT, PH_E_BUSY, PH_E_NULL.
+ * Ownership: what row points to is borrowed until the next call on the cursor.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_listener_next(ph_listener_cursor *cursor,
+                           ph_listener_row *row,
+                           ph_error *err);
+
+/**
+ * Destroys a cursor.
+ *
+ * Parameters: cursor, or NULL, which does nothing.
+ * Ownership: ends the cursor and what its last row pointed to.
+ * Thread: any thread, when no other call on the cursor runs.
+ * Since: 0.1.
+ */
+void ph_listener_free(ph_listener_cursor *cursor);
+
+/*
+ * == The engine: accounts ==
+ */
+
+/**
+ * Makes an account with its INBOX.
+ *
+ * Behaviour: durable when it returns. Takes a noticeable time on purpose: the password is hashed.
+ * Parameters: engine; options; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_EXISTS when an address or the login name is taken; PH_E_ADDRESS; PH_E_NOT_FOUND or
+ * PH_E_INVALID_ARGUMENT when a domain is not one of the instance; PH_E_PASSWORD; PH_E_STOPPED,
+ * PH_E_REENTRANT, PH_E_IO, PH_E_DISK_FULL, PH_E_READ_ONLY, PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_account_add(ph_engine *engine,
+                         const ph_account_options *options,
+                         ph_error *err);
+
+/**
+ * Removes an account and its mail.
+ *
+ * Behaviour: durable when it returns. The account of postmaster stays.
+ * Parameters: engine; address, any address of the account; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_NOT_FOUND; PH_E_REFUSED for postmaster; PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO,
+ * PH_E_DISK_FULL, PH_E_READ_ONLY, PH_E_UTF8, PH_E_NULL.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_account_remove(ph_engine *engine,
+                            ph_bytes address,
+                            ph_error *err);
+
+/**
+ * Sets an account's password.
+ *
+ * Behaviour: durable when it returns. Takes a noticeable time on purpose: the password is hashed.
+ * Sessions that are logged in stay so.
+ * Parameters: engine; address, any address of the account; password, in clear, at least 8
+ * characters, no white space in front; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_NOT_FOUND, PH_E_PASSWORD; PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_DISK_FULL,
+ * PH_E_READ_ONLY, PH_E_UTF8, PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_account_set_password(ph_engine *engine,
+                                  ph_bytes address,
+                                  ph_bytes password,
+                                  ph_error *err);
+
+/**
+ * Lists accounts.
+ *
+ * Behaviour: the list is as it is at this moment, sorted by primary address.
+ * Parameters: engine; filter, or NULL for all; out, where the cursor goes (NULL when the call
+ * fails); err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STOPPED, PH_E_REENTRANT, PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
+ * Ownership: the cursor is the caller's, to be ended by ph_account_free, before or after
+ * ph_engine_close.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_account_list(ph_engine *engine,
+                          const ph_account_filter *filter,
+                          ph_account_cursor **out,
+                          ph_error *err);
+
+/**
+ * Goes to the next row.
+ *
+ * Behaviour: sorted by primary address.
+ * Parameters: cursor; row, with struct_size set; err, or NULL.
+ * Returns: 0 (PH_OK): row is filled; 1 (PH_END): there is no next one, row is unchanged; or an
+ * error.
+ * Errors: PH_E_STOPPED, PH_E_STRUCT_SIZE, PH_E_REENTRANT, PH_E_BUSY, PH_E_NULL.
+ * Ownership: what row points to is borrowed until the next call on the cursor.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_account_next(ph_account_cursor *cursor,
+                          ph_account_row *row,
+                          ph_error *err);
+
+/**
+ * Destroys a cursor.
+ *
+ * Parameters: cursor, or NULL, which does nothing.
+ * Ownership: ends the cursor and what its last row pointed to.
+ * Thread: any thread, when no other call on the cursor runs.
+ * Since: 0.1.
+ */
+void ph_account_free(ph_account_cursor *cursor);
+
+/*
+ * == The engine: aliases ==
+ */
+
+/**
+ * Adds an alias: mail for address goes to targets.
+ *
+ * Behaviour: durable when it returns.
+ * Parameters: engine; address, whose domain must be one of the instance; targets, an array of
+ * target_count addresses here or elsewhere, at least one; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_EXISTS when an account or alias has the address; PH_E_ADDRESS; PH_E_REFUSED or
+ * PH_E_INVALID_ARGUMENT for a loop or a foreign domain; PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO,
+ * PH_E_DISK_FULL, PH_E_READ_ONLY, PH_E_UTF8, PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_alias_add(ph_engine *engine,
+                       ph_bytes address,
+                       const ph_bytes *targets,
+                       size_t target_count,
+                       ph_error *err);
+
+/**
+ * Removes an alias.
+ *
+ * Behaviour: durable when it returns.
+ * Parameters: engine; address, the alias's; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_NOT_FOUND; PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_DISK_FULL, PH_E_READ_ONLY,
+ * PH_E_UTF8, PH_E_NULL.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_alias_remove(ph_engine *engine,
+                          ph_bytes address,
+                          ph_error *err);
+
+/**
+ * Lists aliases.
+ *
+ * Behaviour: the list is as it is at this moment, sorted by address.
+ * Parameters: engine; filter, or NULL for all; out, where the cursor goes (NULL when the call
+ * fails); err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STOPPED, PH_E_REENTRANT, PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
+ * Ownership: the cursor is the caller's, to be ended by ph_alias_free, before or after
+ * ph_engine_close.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_alias_list(ph_engine *engine,
+                        const ph_alias_filter *filter,
+                        ph_alias_cursor **out,
+                        ph_error *err);
+
+/**
+ * Goes to the next row.
+ *
+ * Behaviour: sorted by address.
+ * Parameters: cursor; row, with struct_size set; err, or NULL.
+ * Returns: 0 (PH_OK): row is filled; 1 (PH_END): there is no next one, row is unchanged; or an
+ * error.
+ * Errors: PH_E_STOPPED, PH_E_STRUCT_SIZE, PH_E_REENTRANT, PH_E_BUSY, PH_E_NULL.
+ * Ownership: what row points to is borrowed until the next call on the cursor.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_alias_next(ph_alias_cursor *cursor,
+                        ph_alias_row *row,
+                        ph_error *err);
+
+/**
+ * Destroys a cursor.
+ *
+ * Parameters: cursor, or NULL, which does nothing.
+ * Ownership: ends the cursor and what its last row pointed to.
+ * Thread: any thread, when no other call on the cursor runs.
+ * Since: 0.1.
+ */
+void ph_alias_free(ph_alias_cursor *cursor);
+
+/*
+ * == The engine: the queue ==
+ */
+
+/**
+ * Lists the queue.
+ *
+ * Behaviour: goes through the queue in the order of message ids, while mail flows: an entry that
+ * is there all the time is seen once, one that comes or goes meanwhile may be seen or not.
+ * Parameters: engine; filter, or NULL for all; out, where the cursor goes (NULL when the call
+ * fails); err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_CORRUPT, PH_E_STRUCT_SIZE, PH_E_NULL.
+ * Ownership: the cursor is the caller's, to be ended by ph_queue_free, before or after
+ * ph_engine_close.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_queue_list(ph_engine *engine,
+                        const ph_queue_filter *filter,
+                        ph_queue_cursor **out,
+                        ph_error *err);
+
+/**
+ * Goes to the next row.
+ *
+ * Behaviour: in the order of message ids.
+ * Parameters: cursor; row, with struct_size set; err, or NULL.
+ * Returns: 0 (PH_OK): row is filled; 1 (PH_END): there is no next one, row is unchanged; or an
+ * error.
+ * Errors: PH_E_STOPPED, PH_E_IO, PH_E_CORRUPT, PH_E_STRUCT_SIZE, PH_E_REENTRANT, PH_E_BUSY,
+ * PH_E_NULL.
+ * Ownership: what row points to is borrowed until the next call on the cursor.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_queue_next(ph_queue_cursor *cursor,
+                        ph_queue_row *row,
+                        ph_error *err);
+
+/**
+ * Destroys a cursor.
+ *
+ * Parameters: cursor, or NULL, which does nothing.
+ * Ownership: ends the cursor and what its last row pointed to.
+ * Thread: any thread, when no other call on the cursor runs.
+ * Since: 0.1.
+ */
+void ph_queue_free(ph_queue_cursor *cursor);
+
+/**
+ * Takes an entry out of the queue for ever.
+ *
+ * Behaviour: durable when it returns. Nobody is told: the remaining recipients do not get the
+ * message. Mailboxes that have it keep it.
+ * Parameters: engine; message_id, the entry's; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_NOT_FOUND; PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_DISK_FULL, PH_E_READ_ONLY,
+ * PH_E_NULL.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_queue_remove(ph_engine *engine,
+                          uint64_t message_id,
+                          ph_error *err);
+
+/*
+ * == The engine: mailboxes ==
+ */
+
+/**
+ * Lists the mailboxes of an account.
+ *
+ * Behaviour: the list is as it is at this moment.
+ * Parameters: engine; filter, which names the account; out, where the cursor goes (NULL when the
+ * call fails); err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_NOT_FOUND; PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_STRUCT_SIZE, PH_E_UTF8,
+ * PH_E_NULL.
+ * Ownership: the cursor is the caller's, to be ended by ph_mailbox_free, before or after
+ * ph_engine_close.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_mailbox_list(ph_engine *engine,
+                          const ph_mailbox_filter *filter,
+                          ph_mailbox_cursor **out,
+                          ph_error *err);
+
+/**
+ * Goes to the next row.
+ *
+ * Behaviour: in the order of their numbers.
+ * Parameters: cursor; row, with struct_size set; err, or NULL.
+ * Returns: 0 (PH_OK): row is filled; 1 (PH_END): there is no next one, row is unchanged; or an
+ * error.
+ * Errors: PH_E_STOPPED, PH_E_STRUCT_SIZE, PH_E_REENTRANT, PH_E_BUSY, PH_E_NULL.
+ * Ownership: what row points to is borrowed until the next call on the cursor.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_mailbox_next(ph_mailbox_cursor *cursor,
+                          ph_mailbox_row *row,
+                          ph_error *err);
+
+/**
+ * Destroys a cursor.
+ *
+ * Parameters: cursor, or NULL, which does nothing.
+ * Ownership: ends the cursor and what its last row pointed to.
+ * Thread: any thread, when no other call on the cursor runs.
+ * Since: 0.1.
+ */
+void ph_mailbox_free(ph_mailbox_cursor *cursor);
+
+/*
+ * == The engine: messages ==
+ */
+
+/**
+ * Lists the messages of a mailbox.
+ *
+ * Behaviour: goes through the mailbox in the order of UIDs, while mail flows: a message that is
+ * there all the time is seen once, one that comes or goes meanwhile may be seen or not.
+ * Parameters: engine; filter, which names account and mailbox; out, where the cursor goes (NULL
+ * when the call fails); err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_NOT_FOUND; PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_CORRUPT, PH_E_STRUCT_SIZE,
+ * PH_E_UTF8, PH_E_NULL.
+ * Ownership: the cursor is the caller's, to be ended by ph_message_free, before or after
+ * ph_engine_close.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_message_list(ph_engine *engine,
+                          const ph_message_filter *filter,
+                          ph_message_cursor **out,
+                          ph_error *err);
+
+/**
+ * Goes to the next row.
+ *
+ * Behaviour: in the order of UIDs.
+ * Parameters: cursor; row, with struct_size set; err, or NULL.
+ * Returns: 0 (PH_OK): row is filled; 1 (PH_END): there is no next one, row is unchanged; or an
+ * error.
+ * Errors: PH_E_STOPPED, PH_E_NOT_FOUND, PH_E_IO, PH_E_CORRUPT, PH_E_STRUCT_SIZE, PH_E_REENTRANT,
+ * PH_E_BUSY, PH_E_NULL.
+ * Ownership: what row points to is borrowed until the next call on the cursor.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_message_next(ph_message_cursor *cursor,
+                          ph_message_row *row,
+                          ph_error *err);
+
+/**
+ * Destroys a cursor.
+ *
+ * Parameters: cursor, or NULL, which does nothing.
+ * Ownership: ends the cursor and what its last row pointed to.
+ * Thread: any thread, when no other call on the cursor runs.
+ * Since: 0.1.
+ */
+void ph_message_free(ph_message_cursor *cursor);
+
+/**
+ * Opens a message's octets for reading.
+ *
+ * Behaviour: the octets stay readable until ph_message_close, also when the message is removed
+ * meanwhile.
+ * Parameters: engine; message_id, from a row or from ph_engine_submit; out, where the handle goes
+ * (NULL when the call fails); err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_NOT_FOUND; PH_E_CORRUPT; PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_NULL.
+ * Ownership: the handle is the caller's, to be ended by ph_message_close, before or after
+ * ph_engine_close.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_message_open(ph_engine *engine,
+                          uint64_t message_id,
+                          ph_message **out,
+                          ph_error *err);
+
+/**
+ * Says how long a message is.
+ *
+ * Behaviour: the length as a mailbox has it, the Return-Path line in front included.
+ * Parameters: message, or NULL.
+ * Returns: octets; 0 for NULL.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+uint64_t ph_message_len(const ph_message *message);
+
+/**
+ * Reads a piece of a message.
+ *
+ * Behaviour: reads from offset as much as fits into the buffer; checksums are verified before
+ * octets are given out.
+ * Parameters: message; offset, where to begin; buffer, at least size octets; size; read, where the
+ * number of octets goes, 0 at the end of the message; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_CORRUPT; PH_E_STOPPED, PH_E_REENTRANT, PH_E_BUSY, PH_E_IO, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_message_read(ph_message *message,
+                          uint64_t offset,
+                          uint8_t *buffer,
+                          size_t size,
+                          size_t *read,
+                          ph_error *err);
+
+/**
+ * Ends the reading of a message.
+ *
+ * Parameters: message, or NULL, which does nothing.
+ * Ownership: ends the handle.
+ * Thread: any thread, when no other call on the message runs.
+ * Since: 0.1.
+ */
+void ph_message_close(ph_message *message);
+
+/*
+ * == The engine: verification ==
+ */
+
+/**
+ * Verifies an instance while mail flows.
+ *
+ * Behaviour: reads every record and every reference and changes nothing. Takes as long as reading
+ * the instance takes.
+ * Parameters: engine; options, or NULL for the defaults; out, where the report goes (NULL when the
+ * call fails); err, or NULL.
+ * Returns: PH_OK when the check could be made, whatever it found: see ph_check_stats; or an error.
+ * Errors: PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_STRUCT_SIZE, PH_E_NULL.
+ * Ownership: the report is the caller's, to be ended by ph_check_free, before or after
+ * ph_engine_close.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_engine_check(ph_engine *engine,
+                          const ph_check_options *options,
+                          ph_check **out,
+                          ph_error *err);
+
+/**
+ * Reads the figures of a check.
+ *
+ * Parameters: check; out, with struct_size set; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_check_stats(ph_check *check, ph_check_totals *out, ph_error *err);
+
+/**
+ * Goes to the next problem.
+ *
+ * Parameters: check; row, with struct_size set; err, or NULL.
+ * Returns: 0 (PH_OK): row is filled; 1 (PH_END): there is no next one, row is unchanged; or an
+ * error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_NULL.
+ * Ownership: what row points to is borrowed until ph_check_free.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_check_next(ph_check *check,
+                        ph_check_row *row,
+                        ph_error *err);
+
+/**
+ * Gives the whole report as one JSON document.
+ *
+ * Behaviour: an object with the numbers segments, records, messages, queue_entries and the array
+ * of texts problems. Later versions may add members.
+ * Parameters: check; out, where the view goes; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_NULL.
+ * Ownership: what out points to is borrowed until ph_check_free.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_check_json(ph_check *check,
+                        ph_bytes *out,
+                        ph_error *err);
+
+/**
+ * Destroys a check's report.
+ *
+ * Parameters: check, or NULL, which does nothing.
+ * Ownership: ends the report and everything borrowed from it.
+ * Thread: any thread, when no other call on the report runs.
+ * Since: 0.1.
+ */
+void ph_check_free(ph_check *check);
+
+/*
+ * == Sessions: ph_smtp_server ==
+ */
+
+/**
+ * Makes a session for a new connection.
+ *
+ * Behaviour: nothing is pending yet; the first step answers PH_SMTP_CONNECT.
+ * Parameters: options, or NULL for the defaults; now_ms, milliseconds on a clock of the host's
+ * choice that never goes back; out, where the handle goes (NULL when the call fails); err, or
+ * NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_INVALID_ARGUMENT, PH_E_UTF8, PH_E_NULL.
+ * Ownership: the handle is the caller's, to be ended by ph_smtp_server_free. Options are copied.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_server_new(const ph_smtp_server_options *options,
+                             uint64_t now_ms,
+                             ph_smtp_server **out,
+                             ph_error *err);
+
+/**
+ * Consumes input and tells what comes next.
+ *
+ * Behaviour: call it until it answers PH_SMTP_NEED_INPUT, PH_SMTP_BLOCKED or PH_SMTP_CLOSED; when
+ * an event has PH_SMTP_FLAG_PAUSED, answer it before the next step. Then write out what is
+ * pending, and wait for input, for the deadline, or for your own answer. What was not consumed
+ * comes again at the front of the next input. The result is the same however the input is cut.
+ * Parameters: session; now_ms; input, input_len octets received and not consumed yet, may be NULL
+ * when input_len is 0; consumed, where the number of octets that are done with goes; event, with
+ * struct_size set.
+ * Returns: PH_OK or an error. What a peer does wrong is answered on the wire and is no error.
+ * Errors: PH_E_STATE when the last event still waits for its answer; PH_E_STRUCT_SIZE, PH_E_BUSY,
+ * PH_E_INTERNAL, PH_E_NULL.
+ * Ownership: see ph_smtp_event. The input must stay as it is while a PH_SMTP_DATA_CHUNK of it is
+ * in use.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_server_step(ph_smtp_server *session,
+                              uint64_t now_ms,
+                              const uint8_t *input,
+                              size_t input_len,
+                              size_t *consumed,
+                              ph_smtp_event *event);
+
+/**
+ * Answers the event that pauses with the session's own positive reply.
+ *
+ * Parameters: session.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when no event waits for this answer; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_server_accept(ph_smtp_server *session);
+
+/**
+ * Answers the event that pauses with a reply of the host's.
+ *
+ * Behaviour: a code of class 2 (of class 3 for PH_SMTP_DATA_START) accepts, every other refuses.
+ * Parameters: session; code, 200 to 599; enhanced, the enhanced status code as text ("5.1.1", RFC
+ * 3463), whose class is the code's, or empty for none; text, UTF-8, several lines divided by LF,
+ * or empty. Control characters do not reach the wire.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for a code or an enhanced code that cannot be; PH_E_STATE when no
+ * event waits for this answer; PH_E_UTF8, PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_server_reply(ph_smtp_server *session,
+                               uint32_t code,
+                               ph_bytes enhanced,
+                               ph_bytes text);
+
+/**
+ * Answers PH_SMTP_AUTH.
+ *
+ * Parameters: session; verdict, PH_AUTH_ACCEPT, PH_AUTH_REFUSE or PH_AUTH_UNAVAILABLE.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT; PH_E_STATE when no event waits for this answer; PH_E_BUSY,
+ * PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_server_auth(ph_smtp_server *session,
+                              uint32_t verdict);
+
+/**
+ * Answers PH_SMTP_STARTTLS: the handshake is made.
+ *
+ * Behaviour: everything known before is forgotten (RFC 3207 4.2). When octets were received in the
+ * clear behind STARTTLS, somebody has injected them: the session refuses to go on. When the
+ * handshake fails, do not call this: free the session and close.
+ * Parameters: session; offer, PH_OFFER_... added up, for the encrypted connection; unread,
+ * unread_len octets that were received before the handshake and not consumed, may be NULL when
+ * unread_len is 0.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when no event waits for this answer; PH_E_INVALID_ARGUMENT, PH_E_BUSY,
+ * PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_server_tls_started(ph_smtp_server *session,
+                                     uint32_t offer,
+                                     const uint8_t *unread,
+                                     size_t unread_len);
+
+/**
+ * Says that the peer will send nothing more. Step afterwards.
+ *
+ * Parameters: session; now_ms.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_server_eof(ph_smtp_server *session, uint64_t now_ms);
+
+/**
+ * Says that the host stops serving.
+ *
+ * Behaviour: 421 at the next place where a reply may stand, then PH_SMTP_CLOSED. A message whose
+ * end was already reported still gets its answer first. Step afterwards.
+ * Parameters: session.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_server_shutdown(ph_smtp_server *session);
+
+/**
+ * Says when to step even without input.
+ *
+ * Parameters: session, or NULL.
+ * Returns: a time on the host's clock in milliseconds, or PH_NEVER.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+uint64_t ph_smtp_server_deadline(const ph_smtp_server *session);
+
+/**
+ * Shows the octets that wait to be written to the peer.
+ *
+ * Parameters: session, or NULL; pending, where the view goes; it is empty when nothing waits.
+ * Ownership: what pending points to is borrowed until the next call on the session other than
+ * deadline.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+void ph_smtp_server_output(const ph_smtp_server *session,
+                           ph_bytes *pending);
+
+/**
+ * Says how many of the pending octets have been written.
+ *
+ * Parameters: session, or NULL; written, at most as many as were pending.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+void ph_smtp_server_output_sent(ph_smtp_server *session, size_t written);
+
+/**
+ * Destroys a session.
+ *
+ * Parameters: session, or NULL, which does nothing.
+ * Ownership: ends the handle and everything borrowed from it.
+ * Thread: any thread, when no other call on the session runs.
+ * Since: 0.1.
+ */
+void ph_smtp_server_free(ph_smtp_server *session);
+
+/*
+ * == Sessions: ph_pop3_server ==
+ */
+
+/**
+ * Makes a session for a new connection.
+ *
+ * Behaviour: nothing is pending yet; the first step answers PH_POP3_CONNECT.
+ * Parameters: options, or NULL for the defaults; now_ms, milliseconds on a clock of the host's
+ * choice that never goes back; out, where the handle goes (NULL when the call fails); err, or
+ * NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_INVALID_ARGUMENT, PH_E_UTF8, PH_E_NULL.
+ * Ownership: the handle is the caller's, to be ended by ph_pop3_server_free. Options are copied.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_new(const ph_pop3_server_options *options,
+                             uint64_t now_ms,
+                             ph_pop3_server **out,
+                             ph_error *err);
+
+/**
+ * Consumes input and tells what comes next.
+ *
+ * Behaviour: call it until it answers PH_POP3_NEED_INPUT, PH_POP3_BLOCKED or PH_POP3_CLOSED; when
+ * an event has PH_POP3_FLAG_PAUSED, answer it before the next step. Then write out what is
+ * pending, and wait for input, for the deadline, or for your own answer. What was not consumed
+ * comes again at the front of the next input. The result is the same however the input is cut.
+ * Parameters: session; now_ms; input, input_len octets received and not consumed yet, may be NULL
+ * when input_len is 0; consumed, where the number of octets that are done with goes; event, with
+ * struct_size set.
+ * Returns: PH_OK or an error. What a peer does wrong is answered on the wire and is no error.
+ * Errors: PH_E_STATE when the last event still waits for its answer; PH_E_STRUCT_SIZE, PH_E_BUSY,
+ * PH_E_INTERNAL, PH_E_NULL.
+ * Ownership: see ph_pop3_event.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_step(ph_pop3_server *session,
+                              uint64_t now_ms,
+                              const uint8_t *input,
+                              size_t input_len,
+                              size_t *consumed,
+                              ph_pop3_event *event);
+
+/**
+ * Answers PH_POP3_CONNECT: greets.
+ *
+ * Parameters: session.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when no event waits for this answer; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_accept(ph_pop3_server *session);
+
+/**
+ * Answers PH_POP3_CONNECT: turns the peer away with -ERR.
+ *
+ * Parameters: session; text, one line of UTF-8. Control characters do not reach the wire.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when no event waits for this answer; PH_E_UTF8, PH_E_BUSY, PH_E_INTERNAL,
+ * PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_refuse(ph_pop3_server *session,
+                                ph_bytes text);
+
+/**
+ * Answers PH_POP3_AUTH: the login is right and the maildrop is locked for this session.
+ *
+ * Parameters: session; maildrop, with at most 4294967295 messages.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when no event waits for this answer; PH_E_STRUCT_SIZE, PH_E_INVALID_ARGUMENT,
+ * PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_opened(ph_pop3_server *session,
+                                const ph_pop3_maildrop *maildrop);
+
+/**
+ * Answers PH_POP3_AUTH: the login does not open a maildrop.
+ *
+ * Parameters: session; reason, PH_POP3_DENIED_...
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT; PH_E_STATE when no event waits for this answer; PH_E_BUSY,
+ * PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_denied(ph_pop3_server *session,
+                                uint32_t reason);
+
+/**
+ * Answers PH_POP3_NEED_BODY: some octets of the message.
+ *
+ * Parameters: session; data, at least one octet and at most max of the event.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for none or too many octets; PH_E_STATE when no event waits for
+ * this answer; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_body(ph_pop3_server *session,
+                              ph_bytes data);
+
+/**
+ * Answers PH_POP3_NEED_BODY: the message has no more octets.
+ *
+ * Parameters: session.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when no event waits for this answer; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_body_end(ph_pop3_server *session);
+
+/**
+ * Answers PH_POP3_NEED_BODY: the octets cannot be read.
+ *
+ * Behaviour: before the first octet the client gets -ERR [SYS/PERM]; later the connection is
+ * closed without the final dot, so that the client cannot take a part for the whole.
+ * Parameters: session.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when no event waits for this answer; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_body_failed(ph_pop3_server *session);
+
+/**
+ * Answers PH_POP3_UPDATE.
+ *
+ * Parameters: session; all_removed, 1 when all of deleted is removed, 0 when not.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT; PH_E_STATE when no event waits for this answer; PH_E_BUSY,
+ * PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_updated(ph_pop3_server *session,
+                                 uint32_t all_removed);
+
+/**
+ * Answers PH_POP3_STARTTLS: the handshake is made.
+ *
+ * Behaviour: everything known before is forgotten (RFC 2595 4). When octets were received in the
+ * clear behind STLS, somebody has injected them: the session refuses to go on. When the handshake
+ * fails, do not call this: free the session and close.
+ * Parameters: session; offer, PH_OFFER_... added up, for the encrypted connection; unread,
+ * unread_len octets that were received before the handshake and not consumed, may be NULL when
+ * unread_len is 0.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when no event waits for this answer; PH_E_INVALID_ARGUMENT, PH_E_BUSY,
+ * PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_tls_started(ph_pop3_server *session,
+                                     uint32_t offer,
+                                     const uint8_t *unread,
+                                     size_t unread_len);
+
+/**
+ * Says that the peer will send nothing more. Step afterwards.
+ *
+ * Parameters: session; now_ms.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_eof(ph_pop3_server *session, uint64_t now_ms);
+
+/**
+ * Says that the host stops serving.
+ *
+ * Behaviour: -ERR [SYS/TEMP] and PH_POP3_CLOSED at the next place where a reply may stand. Deletes
+ * nothing. Step afterwards.
+ * Parameters: session.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_shutdown(ph_pop3_server *session);
+
+/**
+ * Says when to step even without input.
+ *
+ * Parameters: session, or NULL.
+ * Returns: a time on the host's clock in milliseconds, or PH_NEVER.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+uint64_t ph_pop3_server_deadline(const ph_pop3_server *session);
+
+/**
+ * Shows the octets that wait to be written to the peer.
+ *
+ * Parameters: session, or NULL; pending, where the view goes; it is empty when nothing waits.
+ * Ownership: what pending points to is borrowed until the next call on the session other than
+ * deadline.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+void ph_pop3_server_output(const ph_pop3_server *session,
+                           ph_bytes *pending);
+
+/**
+ * Says how many of the pending octets have been written.
+ *
+ * Parameters: session, or NULL; written, at most as many as were pending.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+void ph_pop3_server_output_sent(ph_pop3_server *session, size_t written);
+
+/**
+ * Destroys a session.
+ *
+ * Parameters: session, or NULL, which does nothing.
+ * Ownership: ends the handle and everything borrowed from it.
+ * Thread: any thread, when no other call on the session runs.
+ * Since: 0.1.
+ */
+void ph_pop3_server_free(ph_pop3_server *session);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* POSTHOUSE_H */

@@ -1,0 +1,269 @@
+//! Message bodies on the wire: [`Decoder`] for DATA (RFC 5321 4.1.1.4, 4.5.2), [`Exact`] for BDAT (RFC 3030 2).
+//!
+//! For DATA, only CR LF `.` CR LF ends the body, where the CR LF of the DATA line itself counts as the first: an empty message
+//! is `.` CR LF alone. A dot at the start of a line that holds more is removed. A CR without LF, an LF without CR and
+//! a NUL make the body faulty, wherever they stand; the decoder says so and can be asked to go on looking for the
+//! end, by the same rule, so a `.` between bare line ends never ends anything (CVE-2023-51764 and its kin).
+//!
+//! The DATA decoder copies nothing and holds no octets. Its whole memory is one bit: does a line start here? What cannot
+//! be decided yet (a CR at the end of the input, a dot that may be the end) stays unconsumed: two octets at most.
+//! Lines have no limit: a line is never split and never shortened.
+
+use memchr::memchr3;
+
+/// Decodes one body.
+#[derive(Clone, Copy, Debug)]
+pub struct Decoder {
+    line_start: bool,
+}
+
+/// What stands at the front of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// `input[skip..skip + length]` is text of the body; consume `skip + length`.
+    Text {
+        /// Octets before the text that do not belong to it (a removed dot): 0 or 1.
+        skip: usize,
+        /// Octets of text, at least 1.
+        length: usize,
+    },
+    /// The body is over; consume `skip`.
+    End {
+        /// Octets to consume.
+        skip: usize,
+    },
+    /// The input goes on with what no body may hold; consume `skip` and go on if the end still matters.
+    Fault {
+        /// Octets to consume.
+        skip: usize,
+        /// What it is.
+        fault: Fault,
+    },
+    /// More octets are needed to decide. Consume nothing.
+    Incomplete,
+}
+
+/// What no body may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A CR that no LF follows.
+    BareCr,
+    /// An LF that no CR precedes.
+    BareLf,
+    /// A NUL.
+    Nul,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Decoder::new()
+    }
+}
+
+impl Decoder {
+    /// A decoder for the octets right behind the DATA command's CR LF.
+    pub const fn new() -> Decoder {
+        Decoder { line_start: true }
+    }
+
+    /// Looks at the front of `input`. One answer spans as many lines as stand there without a dot to remove.
+    pub fn next(&mut self, input: &[u8]) -> Part {
+        let mut skip = 0;
+        if self.line_start && input.first() == Some(&b'.') {
+            match (input.get(1), input.get(2)) {
+                (None, _) | (Some(b'\r'), None) => return Part::Incomplete,
+                (Some(b'\r'), Some(b'\n')) => return Part::End { skip: 3 },
+                _ => skip = 1,
+            }
+        }
+        let text = input.get(skip..).unwrap_or_default();
+        let (length, starts_line) = Self::text(text);
+        if length > 0 {
+            self.line_start = starts_line;
+            return Part::Text { skip, length };
+        }
+        let fault = match (text.first(), text.get(1)) {
+            (Some(b'\n'), _) => Fault::BareLf,
+            (Some(0), _) => Fault::Nul,
+            (Some(b'\r'), Some(_)) => Fault::BareCr,
+            // A dot is never taken off without the octet behind it, so only an undecided CR is left here.
+            _ => return Part::Incomplete,
+        };
+        self.line_start = false;
+        Part::Fault { skip: skip + 1, fault }
+    }
+
+    /// How many octets from the front of `text` are good and free of dots to remove, and whether a line starts
+    /// behind them.
+    fn text(text: &[u8]) -> (usize, bool) {
+        let mut at = 0;
+        loop {
+            let rest = text.get(at..).unwrap_or_default();
+            let Some(n) = memchr3(b'\r', b'\n', 0, rest) else {
+                // `at` stands at a line's start unless nothing was found at all, or something follows.
+                return (text.len(), at > 0 && rest.is_empty());
+            };
+            if rest.get(n) != Some(&b'\r') || rest.get(n + 1) != Some(&b'\n') {
+                return (at + n, n == 0 && at > 0);
+            }
+            at += n + 2;
+            if text.get(at) == Some(&b'.') {
+                return (at, true);
+            }
+        }
+    }
+}
+
+/// Looks through a body whose octets are counted: chunk after chunk, as they come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exact {
+    /// The last octet was a CR: an LF must come next, in the next chunk if need be.
+    after_cr: bool,
+}
+
+impl Exact {
+    /// A body of which nothing was seen yet.
+    pub const fn new() -> Exact {
+        Exact { after_cr: false }
+    }
+
+    /// How many octets at the front of `input` are good, and what comes behind them if that is not everything.
+    ///
+    /// A CR counts as good until the octet behind it shows that it is not.
+    pub fn check(&mut self, input: &[u8]) -> (usize, Option<Fault>) {
+        if input.is_empty() {
+            return (0, None);
+        }
+        let mut at = 0;
+        if self.after_cr {
+            if input.first() != Some(&b'\n') {
+                return (0, Some(Fault::BareCr));
+            }
+            self.after_cr = false;
+            at = 1;
+        }
+        loop {
+            let rest = input.get(at..).unwrap_or_default();
+            let Some(n) = memchr3(b'\r', b'\n', 0, rest) else { return (input.len(), None) };
+            match (rest.get(n), rest.get(n + 1)) {
+                (Some(b'\r'), Some(b'\n')) => at += n + 2,
+                (Some(b'\r'), Some(_)) => return (at + n + 1, Some(Fault::BareCr)),
+                (Some(b'\r'), None) => {
+                    self.after_cr = true;
+                    return (input.len(), None);
+                }
+                (Some(b'\n'), _) => return (at + n, Some(Fault::BareLf)),
+                _ => return (at + n, Some(Fault::Nul)),
+            }
+        }
+    }
+
+    /// The body is over: a CR may not be its last octet.
+    pub fn end(&self) -> Option<Fault> {
+        self.after_cr.then_some(Fault::BareCr)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_bodies_keep_every_octet_and_faults_do_not_depend_on_the_cuts() {
+        use Fault::{BareCr, BareLf, Nul};
+        let cases: [(&[u8], usize, Option<Fault>); 8] = [
+            (b".\r\n..\r\n", 7, None),
+            (b"no line end", 11, None),
+            (b"a\r\n\r\n", 5, None),
+            (b"a\nb", 1, Some(BareLf)),
+            (b"a\rb", 2, Some(BareCr)),
+            (b"a\r\r\n", 2, Some(BareCr)),
+            (b"a\r", 2, Some(BareCr)),
+            (b"a\0", 1, Some(Nul)),
+        ];
+        for (stream, good, fault) in cases {
+            for size in 1..=stream.len() {
+                let (mut exact, mut seen, mut found) = (Exact::new(), 0, None);
+                for piece in stream.chunks(size) {
+                    let (n, f) = exact.check(piece);
+                    seen += n;
+                    found = f;
+                    if found.is_some() {
+                        break;
+                    }
+                }
+                let found = found.or(exact.end());
+                assert_eq!((seen, found), (good, fault), "{} by {size}", stream.escape_ascii());
+            }
+        }
+    }
+
+    /// The body, the faults, and what was left behind the end, for input in pieces of `size` octets.
+    fn decode(stream: &[u8], size: usize) -> (Vec<u8>, Vec<Fault>, Option<Vec<u8>>) {
+        let (mut body, mut faults) = (Vec::new(), Vec::new());
+        let (mut decoder, mut buffer) = (Decoder::new(), Vec::new());
+        for (n, piece) in stream.chunks(size).enumerate() {
+            buffer.extend_from_slice(piece);
+            loop {
+                match decoder.next(&buffer) {
+                    Part::Text { skip, length } => {
+                        assert!(length > 0 && skip < 2);
+                        body.extend_from_slice(&buffer[skip..skip + length]);
+                        buffer.drain(..skip + length);
+                    }
+                    Part::Fault { skip, fault } => {
+                        faults.push(fault);
+                        buffer.drain(..skip);
+                    }
+                    Part::End { skip } => {
+                        buffer.drain(..skip);
+                        let later = stream.chunks(size).skip(n + 1).flatten().copied();
+                        buffer.extend(later);
+                        return (body, faults, Some(buffer));
+                    }
+                    Part::Incomplete => break,
+                }
+                if buffer.is_empty() {
+                    break;
+                }
+            }
+            assert!(buffer.len() <= 2, "{} octets held back", buffer.len());
+        }
+        (body, faults, None)
+    }
+
+    #[test]
+    fn bodies_end_only_at_crlf_dot_crlf_however_they_are_cut() {
+        use Fault::{BareCr, BareLf, Nul};
+        type Case = (&'static [u8], &'static [u8], &'static [Fault], Option<&'static [u8]>);
+        let cases: [Case; 18] = [
+            (b".\r\nX", b"", &[], Some(b"X")),
+            (b"a\r\n.\r\n", b"a\r\n", &[], Some(b"")),
+            (b"..first\r\n.\r\nQUIT\r\n", b".first\r\n", &[], Some(b"QUIT\r\n")),
+            (b"..\r\n...\r\n.x\r\n.\r\n", b".\r\n..\r\nx\r\n", &[], Some(b"")),
+            (b"a\r\n\r\n\r\n.\r\n", b"a\r\n\r\n\r\n", &[], Some(b"")),
+            (b"a.b\r\n.\r\n", b"a.b\r\n", &[], Some(b"")),
+            (b"a\n.\r\nQUIT\r\n.\r\n", b"a.\r\nQUIT\r\n", &[BareLf], Some(b"")),
+            (b"a\r\n.\nQUIT\r\n.\r\n", b"a\r\nQUIT\r\n", &[BareLf], Some(b"")),
+            (b"a\n.\nQUIT\r\n.\r\n", b"a.QUIT\r\n", &[BareLf, BareLf], Some(b"")),
+            (b"a\r.\rQUIT\r\n.\r\n", b"a.QUIT\r\n", &[BareCr, BareCr], Some(b"")),
+            (b"a\r.\r\nQUIT\r\n.\r\n", b"a.\r\nQUIT\r\n", &[BareCr], Some(b"")),
+            (b"x\r\n.\r\r\n.\r\n", b"x\r\n\r\n", &[BareCr], Some(b"")),
+            (b"x\r\r\n.\r\n", b"x\r\n", &[BareCr], Some(b"")),
+            (b"x\0y\r\n.\r\n", b"xy\r\n", &[Nul], Some(b"")),
+            (b"\r\n\0.\r\n.\r\n", b"\r\n.\r\n", &[Nul], Some(b"")),
+            (b".\0\r\n.\r\n", b"\r\n", &[Nul], Some(b"")),
+            (b"no end\r\n.", b"no end\r\n", &[], None),
+            (b"no end\r\n.\r", b"no end\r\n", &[], None),
+        ];
+        for (stream, body, faults, rest) in cases {
+            for size in 1..=stream.len() {
+                let (b, f, r) = decode(stream, size);
+                let name = format!("{} by {size}", stream.escape_ascii());
+                assert_eq!(b.escape_ascii().to_string(), body.escape_ascii().to_string(), "{name}");
+                assert_eq!(f, faults, "{name}");
+                assert_eq!(r.as_deref(), rest, "{name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! Every number of the configuration: its table and key, its bounds, its sentence, and its place in
+//! [`Config`]. Reading, writing the template and setting by dotted key all go by this one list.
+
+use super::Config;
+
+/// A key whose value is a whole number.
+pub struct Number {
+    /// The table.
+    pub table: &'static str,
+    /// The key in it.
+    pub key: &'static str,
+    /// The least value.
+    pub least: u64,
+    /// The greatest value.
+    pub most: u64,
+    /// What the template says of it; one comment line each.
+    pub about: &'static [&'static str],
+    /// Reads it from a configuration, in the file's unit.
+    pub get: fn(&Config) -> u64,
+    /// Puts it into a configuration, from the file's unit.
+    pub set: fn(&mut Config, u64),
+}
+
+/// Longest time that can be configured: a week, in seconds.
+const WEEK: u64 = 7 * 24 * 3600;
+
+fn narrow(value: u64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}
+
+fn size(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+fn millis(seconds: u64) -> u64 {
+    seconds.saturating_mul(1000)
+}
+
+macro_rules! number {
+    ($table:literal, $key:literal, $least:expr, $most:expr, [$($about:literal),+ $(,)?], $get:expr, $set:expr) => {
+        Number {
+            table: $table, key: $key, least: $least, most: $most,
+            about: &[$($about),+], get: $get, set: $set,
+        }
+    };
+}
+
+/// The list, in the order of the template.
+pub const NUMBERS: &[Number] = &[
+    number!(
+        "policy",
+        "connections",
+        1,
+        1_000_000,
+        ["Most connections at once, all listeners together. Beyond it new ones are turned away."],
+        |c| u64::from(c.rules.connections),
+        |c, v| c.rules.connections = narrow(v)
+    ),
+    number!(
+        "policy",
+        "connections_per_address",
+        1,
+        1_000_000,
+        ["Most connections at once from one address, loopback included."],
+        |c| u64::from(c.rules.connections_per_address),
+        |c, v| c.rules.connections_per_address = narrow(v)
+    ),
+    number!(
+        "smtp",
+        "message_bytes",
+        1024,
+        1 << 40,
+        ["Most bytes of a message; announced in the EHLO reply (SIZE). Beyond it: 552."],
+        |c| c.smtp.message_bytes,
+        |c, v| c.smtp.message_bytes = v
+    ),
+    number!(
+        "smtp",
+        "recipients",
+        100,
+        100_000,
+        ["Most recipients of a message. Beyond it: 452, and the sender comes again with the rest."],
+        |c| u64::from(c.smtp.recipients),
+        |c, v| c.smtp.recipients = narrow(v)
+    ),
+    number!(
+        "smtp",
+        "errors",
+        1,
+        1_000_000,
+        ["Refused commands in a connection before it is closed with 421."],
+        |c| u64::from(c.smtp.errors),
+        |c, v| c.smtp.errors = narrow(v)
+    ),
+    number!(
+        "smtp",
+        "transactions",
+        1,
+        u32::MAX as u64,
+        ["Messages in a connection before it is closed with 421."],
+        |c| u64::from(c.smtp.transactions),
+        |c, v| c.smtp.transactions = narrow(v)
+    ),
+    number!(
+        "smtp",
+        "command_seconds",
+        1,
+        WEEK,
+        ["Seconds that a client may take for its next command."],
+        |c| c.smtp.command_millis / 1000,
+        |c, v| c.smtp.command_millis = millis(v)
+    ),
+    number!(
+        "smtp",
+        "data_seconds",
+        1,
+        WEEK,
+        ["Seconds that a client may take for its next block of a message."],
+        |c| c.smtp.data_millis / 1000,
+        |c, v| c.smtp.data_millis = millis(v)
+    ),
+    number!(
+        "smtp",
+        "command_line_bytes",
+        1024,
+        1 << 20,
+        ["Longest command line in bytes, its line end included."],
+        |c| c.smtp.command_line as u64,
+        |c, v| c.smtp.command_line = size(v)
+    ),
+    number!(
+        "smtp",
+        "auth_line_bytes",
+        1024,
+        1 << 20,
+        ["Longest line of a login in bytes, its line end included."],
+        |c| c.smtp.auth_line as u64,
+        |c, v| c.smtp.auth_line = size(v)
+    ),
+    number!(
+        "smtp",
+        "output_bytes",
+        1024,
+        1 << 24,
+        ["Replies in bytes that wait for a slow client before no more commands are taken."],
+        |c| c.smtp.output_bytes as u64,
+        |c, v| c.smtp.output_bytes = size(v)
+    ),
+    number!(
+        "pop3",
+        "errors",
+        1,
+        1_000_000,
+        ["Failed commands in a connection before it is closed."],
+        |c| u64::from(c.pop3.errors),
+        |c, v| c.pop3.errors = narrow(v)
+    ),
+    number!(
+        "pop3",
+        "idle_seconds",
+        600,
+        WEEK,
+        [
+            "Seconds without a command before a session ends without deleting",
+            "(at least 600: RFC 1939).",
+        ],
+        |c| c.pop3.idle_millis / 1000,
+        |c, v| c.pop3.idle_millis = millis(v)
+    ),
+    number!(
+        "pop3",
+        "login_seconds",
+        1,
+        WEEK,
+        ["The same before the client has logged in."],
+        |c| c.pop3.login_millis / 1000,
+        |c, v| c.pop3.login_millis = millis(v)
+    ),
+    number!(
+        "pop3",
+        "command_line_bytes",
+        255,
+        1 << 20,
+        ["Longest command line in bytes, its line end included."],
+        |c| c.pop3.command_line as u64,
+        |c, v| c.pop3.command_line = size(v)
+    ),
+    number!(
+        "pop3",
+        "auth_line_bytes",
+        1024,
+        1 << 20,
+        ["Longest line of a login in bytes, its line end included."],
+        |c| c.pop3.auth_line as u64,
+        |c, v| c.pop3.auth_line = size(v)
+    ),
+    number!(
+        "pop3",
+        "output_bytes",
+        1024,
+        1 << 24,
+        ["Output in bytes that waits for a slow client before no more is produced."],
+        |c| c.pop3.output_bytes as u64,
+        |c, v| c.pop3.output_bytes = size(v)
+    ),
+    number!(
+        "engine",
+        "drain_seconds",
+        0,
+        3600,
+        ["Seconds that a stop waits for running sessions to end before it cuts them."],
+        |c| c.drain_millis / 1000,
+        |c, v| c.drain_millis = millis(v)
+    ),
+];
+
+/// Keys whose value is a text.
+pub const TEXTS: &[&str] = &["hostname", "tls.certificate", "tls.key", "policy.plaintext_login"];
+
+/// Keys whose value is a list of texts.
+pub const LISTS: &[&str] = &["policy.relay_networks"];
+
+/// The table that belongs to the program around the engine.
+pub const HOST: &str = "host";

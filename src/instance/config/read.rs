@@ -1,0 +1,289 @@
+//! From the file's text to a [`Config`]: every known key taken, every other key named.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::Path;
+
+use toml_edit::{Document, Item, TableLike};
+
+use super::key::{HOST, NUMBERS};
+use super::{Config, LISTENERS, ListenerConfig, check_listeners};
+use crate::error::{Error, Kind, Result};
+use crate::instance::hostname::flaw_of_host;
+use crate::policy::{Network, PlaintextLogin};
+
+/// Most lines of warnings that are kept.
+const WARNINGS: usize = 100;
+
+/// Most networks in a list.
+const NETWORKS: usize = 10_000;
+
+pub fn read(text: &str, path: &Path, instance: &Path) -> Result<Config> {
+    let file = File { text, path };
+    let document = Document::parse(text).map_err(|e| file.syntax(&e))?;
+    let root = document.as_table();
+    let mut config = Config::defaults("");
+
+    for (name, item) in root.iter() {
+        let span = place(root, name, item);
+        match name {
+            "hostname" => config.hostname = hostname(&file, item)?,
+            "listener" => listeners(&file, item, &mut config)?,
+            "tls" => {
+                let table = file.table(name, item, &span)?;
+                tls(&file, table, instance, &span, &mut config)?;
+            }
+            "policy" => policy(&file, file.table(name, item, &span)?, &mut config)?,
+            "smtp" | "pop3" | "engine" => {
+                numbers(&file, name, file.table(name, item, &span)?, &[], &mut config)?;
+            }
+            HOST => {}
+            _ => file.warn(&span, name, &mut config),
+        }
+    }
+    if config.hostname.is_empty() {
+        return Err(file.error(&None, "hostname", "is missing"));
+    }
+    if config.tls.is_none() {
+        // The others were checked where they stand, when their lines were known.
+        check_listeners(&config.listeners, false)
+            .map_err(|e| file.error(&None, "listener", e.message()))?;
+    }
+    Ok(config)
+}
+
+/// The text with its path: where errors point to.
+struct File<'a> {
+    text: &'a str,
+    path: &'a Path,
+}
+
+impl File<'_> {
+    fn line(&self, offset: usize) -> usize {
+        let before = self.text.as_bytes().get(..offset).unwrap_or_default();
+        before.iter().filter(|b| **b == b'\n').count().saturating_add(1)
+    }
+
+    fn error(&self, span: &Option<Range<usize>>, key: &str, what: impl fmt::Display) -> Error {
+        Error::new(Kind::Config, self.complaint(span, key, what))
+    }
+
+    fn complaint(&self, span: &Option<Range<usize>>, key: &str, what: impl fmt::Display) -> String {
+        let path = self.path.display();
+        match span {
+            Some(span) => format!("{path}:{}: {key}: {what}", self.line(span.start)),
+            None => format!("{path}: {key}: {what}"),
+        }
+    }
+
+    fn syntax(&self, error: &toml_edit::TomlError) -> Error {
+        let line = self.line(error.span().map_or(0, |span| span.start));
+        let what = error.message().replace('\n', ", ");
+        Error::new(Kind::Config, format!("{}:{line}: {what}", self.path.display()))
+    }
+
+    fn warn(&self, span: &Option<Range<usize>>, key: &str, config: &mut Config) {
+        if config.warnings.len() < WARNINGS {
+            config.warnings.push(self.complaint(span, key, "this version does not know the key"));
+        }
+    }
+
+    fn table<'t>(
+        &self,
+        key: &str,
+        item: &'t Item,
+        span: &Option<Range<usize>>,
+    ) -> Result<&'t dyn TableLike> {
+        item.as_table_like()
+            .ok_or_else(|| self.error(span, key, format_args!("must be a table [{key}]")))
+    }
+
+    fn text<'t>(&self, key: &str, item: &'t Item) -> Result<&'t str> {
+        item.as_str().ok_or_else(|| {
+            let what = format!("must be a text in quotes, not {}", type_of(item));
+            self.error(&item.span(), key, what)
+        })
+    }
+}
+
+/// Where a key stands: its own place, or its value's when the key has none.
+fn place(table: &dyn TableLike, key: &str, item: &Item) -> Option<Range<usize>> {
+    table.key(key).and_then(toml_edit::Key::span).or_else(|| item.span())
+}
+
+fn type_of(item: &Item) -> &'static str {
+    match item.type_name() {
+        "integer" => "a whole number",
+        "float" => "a number with a point",
+        "boolean" => "true or false",
+        "datetime" => "a date",
+        "string" => "a text",
+        "array" => "a list",
+        _ => "a table",
+    }
+}
+
+fn hostname(file: &File<'_>, item: &Item) -> Result<String> {
+    let name = file.text("hostname", item)?;
+    match flaw_of_host(name) {
+        None => Ok(name.to_owned()),
+        Some(flaw) => Err(file.error(&item.span(), "hostname", format_args!("{name:?} {flaw}"))),
+    }
+}
+
+fn listeners(file: &File<'_>, item: &Item, config: &mut Config) -> Result<()> {
+    const KEY: &str = "listener";
+    if let Some(tables) = item.as_array_of_tables() {
+        for table in tables {
+            listener(file, table, table.span(), config)?;
+        }
+    } else if let Some(array) = item.as_array() {
+        for value in array {
+            let Some(table) = value.as_inline_table() else {
+                return Err(file.error(&value.span(), KEY, "must be tables [[listener]]"));
+            };
+            listener(file, table, value.span(), config)?;
+        }
+    } else {
+        return Err(file.error(&item.span(), KEY, "must be tables [[listener]]"));
+    }
+    Ok(())
+}
+
+fn listener(
+    file: &File<'_>,
+    table: &dyn TableLike,
+    span: Option<Range<usize>>,
+    config: &mut Config,
+) -> Result<()> {
+    if config.listeners.len() >= LISTENERS {
+        return Err(file.error(&span, "listener", format_args!("more than {LISTENERS}")));
+    }
+    let mut name = None;
+    let mut address = None;
+    for (key, item) in table.iter() {
+        match key {
+            "name" => name = Some((file.text("listener.name", item)?, item.span())),
+            "address" => address = Some((file.text("listener.address", item)?, item.span())),
+            _ => file.warn(&place(table, key, item), &format!("listener.{key}"), config),
+        }
+    }
+    let Some((name, name_span)) = name else {
+        return Err(file.error(&span, "listener.name", "is missing"));
+    };
+    let Some((address, address_span)) = address else {
+        return Err(file.error(&span, "listener.address", "is missing"));
+    };
+    let listener = ListenerConfig::new(name, address).map_err(|e| match e.kind() {
+        Kind::InvalidArgument => file.error(&name_span, "listener.name", e.message()),
+        _ => file.error(&address_span, "listener.address", e.message()),
+    })?;
+    config.listeners.push(listener);
+    // Certificates are looked for once the whole file is known.
+    check_listeners(&config.listeners, true)
+        .map_err(|e| file.error(&address_span, "listener.address", e.message()))
+}
+
+fn tls(
+    file: &File<'_>,
+    table: &dyn TableLike,
+    instance: &Path,
+    span: &Option<Range<usize>>,
+    config: &mut Config,
+) -> Result<()> {
+    let mut certificate = None;
+    let mut key = None;
+    for (name, item) in table.iter() {
+        let full = format!("tls.{name}");
+        match name {
+            "certificate" => certificate = Some(path(file, &full, item, instance)?),
+            "key" => key = Some(path(file, &full, item, instance)?),
+            _ => file.warn(&place(table, name, item), &full, config),
+        }
+    }
+    config.tls = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        (Some(_), None) => return Err(file.error(span, "tls.key", "is missing")),
+        (None, Some(_)) => return Err(file.error(span, "tls.certificate", "is missing")),
+    };
+    Ok(())
+}
+
+fn path(file: &File<'_>, key: &str, item: &Item, instance: &Path) -> Result<std::path::PathBuf> {
+    let text = file.text(key, item)?;
+    if text.is_empty() || text.contains('\0') {
+        return Err(file.error(&item.span(), key, "must be the path of a PEM file"));
+    }
+    Ok(instance.join(text))
+}
+
+fn policy(file: &File<'_>, table: &dyn TableLike, config: &mut Config) -> Result<()> {
+    const NETWORKS_KEY: &str = "policy.relay_networks";
+    const LOGIN_KEY: &str = "policy.plaintext_login";
+    if let Some(item) = table.get("relay_networks") {
+        let Some(list) = item.as_array() else {
+            let what = format!("must be a list of networks, not {}", type_of(item));
+            return Err(file.error(&item.span(), NETWORKS_KEY, what));
+        };
+        if list.len() > NETWORKS {
+            let what = format!("{} networks, the limit is {NETWORKS}", list.len());
+            return Err(file.error(&item.span(), NETWORKS_KEY, what));
+        }
+        for value in list {
+            let Some(text) = value.as_str() else {
+                let what = "must hold texts in quotes, such as \"10.0.0.0/8\"";
+                return Err(file.error(&value.span(), NETWORKS_KEY, what));
+            };
+            let network: Network = text
+                .parse()
+                .map_err(|e: Error| file.error(&value.span(), NETWORKS_KEY, e.message()))?;
+            config.rules.relay_networks.push(network);
+        }
+    }
+    if let Some(item) = table.get("plaintext_login") {
+        config.rules.plaintext_login = match file.text(LOGIN_KEY, item)? {
+            "never" => PlaintextLogin::Never,
+            "loopback" => PlaintextLogin::Loopback,
+            "always" => PlaintextLogin::Always,
+            other => {
+                let what = format!("{other:?} is not one of \"never\", \"loopback\", \"always\"");
+                return Err(file.error(&item.span(), LOGIN_KEY, what));
+            }
+        };
+    }
+    numbers(file, "policy", table, &["relay_networks", "plaintext_login"], config)
+}
+
+/// Takes the numbers of a table; names what is neither a number of ours nor in `others`.
+fn numbers(
+    file: &File<'_>,
+    name: &str,
+    table: &dyn TableLike,
+    others: &[&str],
+    config: &mut Config,
+) -> Result<()> {
+    for (key, item) in table.iter() {
+        if others.contains(&key) {
+            continue;
+        }
+        let full = format!("{name}.{key}");
+        let Some(number) = NUMBERS.iter().find(|n| n.table == name && n.key == key) else {
+            file.warn(&place(table, key, item), &full, config);
+            continue;
+        };
+        let bounds = format!("a whole number from {} to {}", number.least, number.most);
+        let Some(value) = item.as_integer() else {
+            let what = format!("must be {bounds}, not {}", type_of(item));
+            return Err(file.error(&item.span(), &full, what));
+        };
+        match u64::try_from(value) {
+            Ok(v) if (number.least..=number.most).contains(&v) => (number.set)(config, v),
+            _ => {
+                let what = format!("{value} is not {bounds}");
+                return Err(file.error(&item.span(), &full, what));
+            }
+        }
+    }
+    Ok(())
+}

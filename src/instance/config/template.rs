@@ -1,0 +1,104 @@
+//! The file that set-up writes: every key with its value and what it means.
+
+use std::fmt::Write;
+
+use super::Config;
+use super::key::NUMBERS;
+
+/// The text of a new `posthouse.toml`. `tls`: certificate and key as they stand in the file.
+pub fn template(config: &Config, tls: Option<(&str, &str)>) -> String {
+    let mut out = String::with_capacity(6000);
+    // Writing to a String cannot fail.
+    let _ = write(&mut out, config, tls);
+    out
+}
+
+fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::fmt::Result {
+    out.push_str(
+        "# Configuration of a Posthouse instance (TOML). Changes hold from the next start.\n\
+         # A key that is left out has the value that a fresh set-up writes.\n\
+         # Paths are relative to the directory of this file.\n\n",
+    );
+    out.push_str(
+        "# Our name: a fully qualified host name. It stands in greetings and trace headers.\n",
+    );
+    writeln!(out, "hostname = {}\n", quoted(&config.hostname))?;
+    out.push_str(
+        "# Where to listen. One table for each listener.\n\
+         #   name     smtp         mail from other servers; TLS on request (STARTTLS), port 25\n\
+         #            smtps        the same with TLS from the first byte\n\
+         #            submission   mail from users' programs, who must log in; STARTTLS, port 587\n\
+         #            submissions  the same with TLS from the first byte, port 465\n\
+         #            pop3         mailboxes; TLS on request (STLS), port 110\n\
+         #            pop3s        the same with TLS from the first byte, port 995\n\
+         #   address  ADDRESS:PORT or [IPV6]:PORT; 0.0.0.0 and [::] are all addresses of the machine,\n\
+         #            port 0 is any free one\n",
+    );
+    if config.listeners.is_empty() {
+        out.push('\n');
+    }
+    for listener in &config.listeners {
+        writeln!(out, "[[listener]]")?;
+        writeln!(out, "name = {}", quoted(listener.name))?;
+        writeln!(out, "address = {}\n", quoted(&listener.address.to_string()))?;
+    }
+    out.push_str(
+        "# Certificate chain (the server's own first) and private key, PEM files. Without them no TLS\n\
+         # is offered.\n[tls]\n",
+    );
+    match tls {
+        Some((certificate, key)) => {
+            writeln!(out, "certificate = {}", quoted(certificate))?;
+            writeln!(out, "key = {}", quoted(key))?;
+        }
+        None => out.push_str(
+            "# certificate = \"tls/certificate.pem\"\n\
+             # key = \"tls/key.pem\"\n",
+        ),
+    }
+    out.push_str("\n# What is allowed.\n[policy]\n");
+    out.push_str(
+        "# Networks whose machines may send to everywhere without logging in, such as\n\
+         # [\"192.168.1.0/24\", \"2001:db8::/32\"].\n",
+    );
+    let networks: Vec<String> =
+        config.rules.relay_networks.iter().map(|n| quoted(&n.to_string())).collect();
+    writeln!(out, "relay_networks = [{}]", networks.join(", "))?;
+    out.push_str(
+        "# When a client may log in without TLS: \"never\", \"loopback\" (from this machine only) or\n\
+         # \"always\" (passwords cross the network in clear).\n",
+    );
+    let login = match config.rules.plaintext_login {
+        crate::policy::PlaintextLogin::Never => "never",
+        crate::policy::PlaintextLogin::Loopback => "loopback",
+        crate::policy::PlaintextLogin::Always => "always",
+    };
+    writeln!(out, "plaintext_login = {}", quoted(login))?;
+    numbers(out, config, "policy")?;
+    out.push_str("\n# Bounds of SMTP sessions.\n[smtp]\n");
+    numbers(out, config, "smtp")?;
+    out.push_str("\n# Bounds of POP3 sessions.\n[pop3]\n");
+    numbers(out, config, "pop3")?;
+    out.push_str("\n# The engine as a whole.\n[engine]\n");
+    numbers(out, config, "engine")?;
+    out.push_str(
+        "\n# Settings of the program around the engine. The engine keeps them and does not read them.\n\
+         [host]\n",
+    );
+    Ok(())
+}
+
+fn numbers(out: &mut String, config: &Config, table: &str) -> std::fmt::Result {
+    for number in NUMBERS.iter().filter(|number| number.table == table) {
+        for line in number.about {
+            writeln!(out, "# {line}")?;
+        }
+        writeln!(out, "{} = {}", number.key, (number.get)(config))?;
+    }
+    Ok(())
+}
+
+/// A text as TOML writes it.
+fn quoted(text: &str) -> String {
+    toml_edit::Value::from(text).to_string()
+}

@@ -1,0 +1,362 @@
+//! One connection: a socket, perhaps TLS, and a conversation.
+//!
+//! The task sleeps until the socket is readable, and only then borrows a buffer: all connections of a
+//! thread share one for reading, so an idle connection holds none. What a conversation does not use up
+//! (half a command; commands behind one whose verdict is awaited) is kept aside and comes first next time.
+//! While something is awaited nothing is read: the peer's pipelining waits in the kernel's buffers, which
+//! is the back-pressure. All output of one turn leaves in one write.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::tls::{Acceptor, Tls};
+use crate::service::{Conversation, Progress, Settled, Wait};
+use crate::time::{Clock, Time};
+
+/// Bytes read from a socket at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// Milliseconds that a peer may take to take our output before the connection is given up.
+const WRITE_MILLIS: u64 = 180_000;
+
+/// Milliseconds for a TLS handshake.
+const HANDSHAKE_MILLIS: u64 = 30_000;
+
+/// Most milliseconds that the end of a connection waits for the peer to close its side.
+const LINGER_MILLIS: u64 = 1_000;
+
+/// Output buffers up to this many bytes are kept while a connection is idle.
+const KEPT_OUTPUT: usize = 256;
+
+thread_local! {
+    /// The buffer that the connections of this thread read into, one after the other. It is empty between
+    /// uses, and taken out while in use.
+    static READ_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A connection being served.
+pub struct Connection {
+    stream: TcpStream,
+    tls: Option<Box<Tls>>,
+    acceptor: Option<Acceptor>,
+    conversation: Box<dyn Conversation>,
+    clock: Arc<dyn Clock>,
+    /// Turns true when the engine stops.
+    stopping: watch::Receiver<bool>,
+    told: bool,
+    /// Input that was not used up yet.
+    pending: Vec<u8>,
+    out: Vec<u8>,
+}
+
+/// The peer is gone, or too slow, or breaks TLS: nothing more can be said to it.
+struct Gone;
+
+impl From<io::Error> for Gone {
+    fn from(_: io::Error) -> Gone {
+        Gone
+    }
+}
+
+impl Connection {
+    /// A connection for a socket just accepted.
+    pub fn new(
+        stream: TcpStream,
+        acceptor: Option<Acceptor>,
+        conversation: Box<dyn Conversation>,
+        clock: Arc<dyn Clock>,
+        stopping: watch::Receiver<bool>,
+    ) -> Connection {
+        Connection {
+            stream,
+            tls: None,
+            acceptor,
+            conversation,
+            clock,
+            stopping,
+            told: false,
+            pending: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Serves until the conversation or the connection ends. `implicit`: TLS from the first byte.
+    pub async fn run(mut self, implicit: bool) {
+        // Why it ended is the conversation's business (it has said what could be said).
+        let _: Result<(), Gone> = self.serve(implicit).await;
+    }
+
+    async fn serve(&mut self, implicit: bool) -> Result<(), Gone> {
+        if implicit {
+            self.handshake().await?;
+        }
+        let mut progress = self.advance_pending();
+        loop {
+            if !matches!(progress, Progress::NeedInput) || !self.out.is_empty() {
+                self.flush().await?;
+            }
+            progress = match progress {
+                Progress::NeedInput => self.next_input().await?,
+                Progress::Blocked => self.advance_pending(),
+                Progress::Wait(wait) => {
+                    let settled = settle(wait).await;
+                    self.conversation.settle(settled, &mut self.out);
+                    self.advance_pending()
+                }
+                Progress::StartTls => {
+                    let unread = std::mem::take(&mut self.pending);
+                    if unread.is_empty() {
+                        self.handshake().await?;
+                    }
+                    self.conversation.tls_started(&unread);
+                    self.advance_pending()
+                }
+                Progress::Closed => return self.close().await,
+            };
+        }
+    }
+
+    /// Feeds what was kept aside.
+    fn advance_pending(&mut self) -> Progress {
+        let now = self.clock.now();
+        let (used, progress) = self.conversation.advance(now, &self.pending, &mut self.out);
+        if used >= self.pending.len() {
+            self.pending = Vec::new();
+        } else {
+            self.pending.drain(..used);
+        }
+        progress
+    }
+
+    /// Waits for input, for the conversation's deadline or for the engine's end, and advances.
+    async fn next_input(&mut self) -> Result<Progress, Gone> {
+        if self.out.capacity() > KEPT_OUTPUT {
+            self.out = Vec::new();
+        }
+        loop {
+            let wake = wait_readable(
+                &self.stream,
+                if self.told { None } else { Some(&mut self.stopping) },
+                self.conversation.deadline(),
+                self.clock.now(),
+            )
+            .await?;
+            match wake {
+                Wake::Deadline => return Ok(self.advance_pending()),
+                Wake::Stopping => {
+                    self.told = true;
+                    self.conversation.shutdown();
+                    return Ok(self.advance_pending());
+                }
+                Wake::Readable => {
+                    if let Some(progress) = self.read()? {
+                        return Ok(progress);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads once and advances; `None` when there was nothing to read after all.
+    fn read(&mut self) -> Result<Option<Progress>, Gone> {
+        let mut buffer = READ_BUFFER.take();
+        buffer.clear();
+        buffer.reserve(READ_BYTES);
+        let result = self.read_into(&mut buffer);
+        buffer.clear();
+        if buffer.capacity() <= 2 * READ_BYTES {
+            READ_BUFFER.set(buffer);
+        }
+        result
+    }
+
+    fn read_into(&mut self, buffer: &mut Vec<u8>) -> Result<Option<Progress>, Gone> {
+        let read = match self.stream.try_read_buf(buffer) {
+            Ok(read) => read,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(_) => 0,
+        };
+        let open = match &mut self.tls {
+            None => read != 0,
+            Some(tls) => match tls.put_ciphertext(buffer, &mut self.pending) {
+                Ok(open) => open && read != 0,
+                Err(error) => {
+                    tracing::debug!(%error, "TLS failed");
+                    // The alert is the last that the peer hears of us.
+                    let mut alert = Vec::new();
+                    tls.take_ciphertext(&mut alert)?;
+                    let _ = self.stream.try_write(&alert);
+                    return Err(Gone);
+                }
+            },
+        };
+        let now = self.clock.now();
+        if !open {
+            self.conversation.eof(now);
+        } else if self.tls.is_none() {
+            if self.pending.is_empty() {
+                // The common way: straight from the buffer, and only what is left over is copied.
+                let (used, progress) = self.conversation.advance(now, buffer, &mut self.out);
+                self.pending.extend_from_slice(buffer.get(used..).unwrap_or_default());
+                return Ok(Some(progress));
+            }
+            self.pending.extend_from_slice(buffer);
+        }
+        Ok(Some(self.advance_pending()))
+    }
+
+    /// Writes out all output.
+    async fn flush(&mut self) -> Result<(), Gone> {
+        let sealed;
+        let bytes = match &mut self.tls {
+            None => &self.out,
+            Some(tls) => {
+                let mut ciphertext = Vec::new();
+                tls.put_plaintext(&self.out, &mut ciphertext)?;
+                tls.take_ciphertext(&mut ciphertext)?;
+                sealed = ciphertext;
+                &sealed
+            }
+        };
+        write_all(&self.stream, bytes).await?;
+        self.out.clear();
+        Ok(())
+    }
+
+    async fn handshake(&mut self) -> Result<(), Gone> {
+        let mut tls = match &self.acceptor {
+            Some(acceptor) => Box::new(acceptor.accept().map_err(|_| Gone)?),
+            None => return Err(Gone),
+        };
+        let shaken = shake_hands(&self.stream, &mut tls, &mut self.pending);
+        let mut stopping = self.stopping.clone();
+        tokio::select! {
+            result = within(HANDSHAKE_MILLIS, shaken) => result??,
+            _ = stopping.wait_for(|stopping| *stopping) => return Err(Gone),
+        }
+        self.tls = Some(tls);
+        Ok(())
+    }
+
+    /// Says goodbye in order: what was written reaches the peer before the socket is gone. Closing a socket
+    /// with unread input would reset the connection and could destroy our last reply on its way.
+    async fn close(&mut self) -> Result<(), Gone> {
+        if let Some(tls) = &mut self.tls {
+            tls.close();
+        }
+        self.flush().await?;
+        shut_down_writing(&mut self.stream).await?;
+        let drained = async {
+            let mut sink = [0; 4096];
+            loop {
+                self.stream.readable().await?;
+                match self.stream.try_read(&mut sink) {
+                    Ok(0) => return Ok::<(), io::Error>(()),
+                    Ok(_) => {}
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(e) => return Err(e),
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(LINGER_MILLIS), drained).await;
+        Ok(())
+    }
+}
+
+async fn shut_down_writing(stream: &mut TcpStream) -> io::Result<()> {
+    use tokio::io::AsyncWriteExt as _;
+    stream.shutdown().await
+}
+
+enum Wake {
+    Readable,
+    Deadline,
+    Stopping,
+}
+
+async fn wait_readable(
+    stream: &TcpStream,
+    stopping: Option<&mut watch::Receiver<bool>>,
+    deadline: Option<Time>,
+    now: Time,
+) -> Result<Wake, Gone> {
+    let stop = async {
+        match stopping {
+            // An error means that the server is gone, which is a stop too.
+            Some(stopping) => drop(stopping.wait_for(|stopping| *stopping).await),
+            None => std::future::pending().await,
+        }
+    };
+    let expire = async {
+        match deadline {
+            Some(at) => tokio::time::sleep(Duration::from_millis(at.since(now))).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        ready = stream.readable() => {
+            ready?;
+            Ok(Wake::Readable)
+        }
+        () = stop => Ok(Wake::Stopping),
+        () = expire => Ok(Wake::Deadline),
+    }
+}
+
+/// Waits for what a conversation waits for. A job that panics is a job that failed.
+async fn settle(wait: Wait) -> Settled {
+    match wait {
+        Wait::Ticket(ticket) => Settled::Ticket(pin!(ticket).await),
+        Wait::Work(work) => tokio::task::spawn_blocking(work).await.unwrap_or(Settled::Failed),
+    }
+}
+
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), Gone> {
+    while !bytes.is_empty() {
+        match stream.try_write(bytes) {
+            Ok(0) => return Err(Gone),
+            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                within(WRITE_MILLIS, stream.writable()).await??;
+            }
+            Err(_) => return Err(Gone),
+        }
+    }
+    Ok(())
+}
+
+async fn within<T>(millis: u64, future: impl Future<Output = T>) -> Result<T, Gone> {
+    tokio::time::timeout(Duration::from_millis(millis), future).await.map_err(|_| Gone)
+}
+
+/// Makes a TLS handshake; plaintext that came with its last flight goes to `early`.
+async fn shake_hands(stream: &TcpStream, tls: &mut Tls, early: &mut Vec<u8>) -> Result<(), Gone> {
+    let mut buffer = Vec::new();
+    while tls.is_handshaking() {
+        stream.readable().await?;
+        buffer.clear();
+        buffer.reserve(16 << 10);
+        match stream.try_read_buf(&mut buffer) {
+            Ok(0) => return Err(Gone),
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(_) => return Err(Gone),
+        }
+        let result = tls.put_ciphertext(&buffer, early);
+        let mut answer = Vec::new();
+        tls.take_ciphertext(&mut answer)?;
+        write_all(stream, &answer).await?;
+        result?;
+    }
+    let mut rest = Vec::new();
+    tls.take_ciphertext(&mut rest)?;
+    write_all(stream, &rest).await
+}

@@ -1,0 +1,20 @@
+//! The replies that the server gives in more than one place.
+
+use crate::smtp::Reply;
+
+pub(super) const OK: Reply<'static> = Reply::new(250, 0, 0, "Ok");
+pub(super) const TOO_LARGE: Reply<'static> =
+    Reply::new(552, 3, 4, "Message is larger than this server takes");
+pub(super) const SHUTDOWN: Reply<'static> = Reply::new(421, 3, 2, "Shutting down, try again later");
+pub(super) const OUT_OF_PLACE: Reply<'static> =
+    Reply::new(503, 5, 1, "Not now: a transaction is open");
+pub(super) const HELLO_FIRST: Reply<'static> = Reply::new(503, 5, 1, "EHLO or HELO comes first");
+pub(super) const NO_ARGUMENT: Reply<'static> =
+    Reply::new(501, 5, 4, "This command takes no argument");
+pub(super) const NO_MAIL: Reply<'static> = Reply::new(503, 5, 1, "MAIL comes first");
+pub(super) const NO_RECIPIENT: Reply<'static> = Reply::new(503, 5, 1, "RCPT comes first");
+pub(super) const NO_VALID_RECIPIENT: Reply<'static> = Reply::new(554, 5, 1, "No valid recipients");
+pub(super) const NEEDS_SMTPUTF8: Reply<'static> =
+    Reply::new(553, 6, 7, "An address beyond ASCII needs SMTPUTF8");
+pub(super) const TOO_MANY_ERRORS: Reply<'static> = Reply::new(421, 7, 0, "Too many errors");
+pub(super) const NOT_BASE64: Reply<'static> = Reply::new(501, 5, 2, "The response is not Base64");

@@ -1,0 +1,46 @@
+//! Replays the fuzzing corpus through the scenarios of `fuzz/scenarios`, so that what fuzzing once found stays found.
+
+#![allow(clippy::disallowed_methods)]
+
+use std::path::Path;
+
+#[path = "../fuzz/scenarios/address.rs"]
+mod address;
+#[path = "../fuzz/scenarios/pop3_server.rs"]
+mod pop3_server;
+#[path = "../fuzz/scenarios/smtp_server.rs"]
+mod smtp_server;
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let entries =
+        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut played = 0;
+    for entry in entries {
+        let path = entry.expect("a readable folder").path();
+        let seed = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        println!("{}", path.display());
+        run(&seed);
+        // Every beginning of a seed is a seed too.
+        for end in (0..seed.len()).step_by(7) {
+            run(&seed[..end]);
+        }
+        played += 1;
+    }
+    assert!(played > 0, "no seeds in {}", folder.display());
+}
+
+#[test]
+fn smtp_server_corpus_holds() {
+    replay("smtp_server", smtp_server::run);
+}
+
+#[test]
+fn pop3_server_corpus_holds() {
+    replay("pop3_server", pop3_server::run);
+}
+
+#[test]
+fn address_corpus_holds() {
+    replay("address", address::run);
+}

@@ -1,0 +1,144 @@
+//! The examples run: mail servers in C and in Rust take the same mail from smtplib and from their own submission and
+//! give it back to poplib octet by octet; sinks in C and in Rust take mail on sockets of their own.
+
+#![allow(clippy::disallowed_methods, missing_docs)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+#[path = "support/c.rs"]
+mod c;
+
+/// An example of ours in Rust, which cargo makes together with the tests.
+fn rust_example(name: &str) -> PathBuf {
+    let program = std::env::current_exe().expect("test program");
+    let target = program.ancestors().nth(2).expect("target directory").to_owned();
+    let example = target.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    // `cargo test --test NAME` makes no examples: an old one would tell of an old library.
+    let made = |path: PathBuf| std::fs::metadata(path).and_then(|m| m.modified()).ok();
+    if made(example.clone()) < made(target.join("deps/libposthouse.rlib")) {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--quiet", "--example", name, "--target-dir"]);
+        build.arg(target.parent().expect("target directory")).current_dir(c::root());
+        if cfg!(feature = "cli") {
+            build.args(["--features", "cli"]);
+        }
+        if target.ends_with("release") {
+            build.arg("--release");
+        }
+        c::run(&mut build);
+    }
+    example
+}
+
+/// An example of ours in C.
+fn c_example(name: &str, compiler: &str, link: c::Link) -> Option<PathBuf> {
+    if !c::have(compiler) {
+        return None;
+    }
+    let binary = c::scratch(&format!("{name}-{compiler}")).join(name);
+    let source = c::root().join(format!("examples/{name}.c"));
+    c::build(compiler, &["-std=c99", "-O1"], &[source], link, &binary);
+    Some(binary)
+}
+
+fn round_trip(server: &PathBuf, options: &[&str]) {
+    if !c::have("python3") {
+        return;
+    }
+    c::run(
+        Command::new("python3")
+            .arg("-B")
+            .arg(c::root().join("tests/interop/roundtrip.py"))
+            .args(options)
+            .arg("--command")
+            .arg(server),
+    );
+}
+
+#[test]
+fn mail_server_in_c_gives_back_what_it_took() {
+    if let Some(server) = c_example("mail_server", "gcc", c::Link::Shared) {
+        round_trip(&server, &["--full"]);
+    }
+}
+
+#[test]
+fn mail_server_in_c_bound_statically_gives_back_what_it_took() {
+    if let Some(server) = c_example("mail_server", "clang", c::Link::Static) {
+        round_trip(&server, &[]);
+    }
+}
+
+#[test]
+fn mail_server_in_rust_gives_back_what_it_took() {
+    round_trip(&rust_example("mail_server"), &[]);
+}
+
+/// A running example that ends when its input is closed, also when the test fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+fn takes_mail(sink: &PathBuf) {
+    let mut sink = Running(
+        Command::new(sink)
+            .arg("0")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the sink starts"),
+    );
+    let mut said = BufReader::new(sink.0.stdout.take().expect("its output"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("ready");
+    let address = line.trim().strip_prefix("ready smtp=").expect("ready").to_owned();
+
+    // Two at once, the first in the middle of a transaction while the second sends.
+    let mut slow = TcpStream::connect(&address).expect("connect");
+    slow.write_all(b"EHLO slow.example\r\nMAIL FROM:<a@b.example>\r\n").expect("write");
+    let mut quick = TcpStream::connect(&address).expect("connect");
+    let body = "x".repeat(70).repeat(1000);
+    let body: String =
+        body.as_bytes().chunks(70).map(|l| String::from_utf8_lossy(l) + "\r\n").collect();
+    write!(
+        quick,
+        "EHLO quick.example\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n{body}.\r\nQUIT\r\n"
+    )
+    .expect("write");
+    let mut wire = String::new();
+    quick.read_to_string(&mut wire).expect("replies");
+    let codes: Vec<&str> = wire
+        .lines()
+        .filter(|l| l.as_bytes().get(3) == Some(&b' '))
+        .filter_map(|l| l.get(..3))
+        .collect();
+    assert_eq!(codes, ["220", "250", "250", "250", "354", "250", "221"], "{wire}");
+    line.clear();
+    said.read_line(&mut line).expect("a line for the message");
+    assert_eq!(line.trim(), format!("message of {} octets", body.len()));
+    slow.write_all(b"RCPT TO:<c@d.example>\r\nBDAT 3 LAST\r\nhi\nQUIT\r\n").expect("write");
+    wire.clear();
+    slow.read_to_string(&mut wire).expect("replies");
+    assert!(wire.contains("\r\n221 "), "{wire}");
+}
+
+#[test]
+fn sink_in_c_takes_mail() {
+    if let Some(sink) = c_example("smtp_sink", "gcc", c::Link::Shared) {
+        takes_mail(&sink);
+    }
+}
+
+#[test]
+fn sink_in_rust_takes_mail() {
+    takes_mail(&rust_example("smtp_sink"));
+}

@@ -144,9 +144,11 @@ mod tests {
     #[test]
     fn a_waiting_thread_gets_the_answer() {
         let (completion, ticket) = Ticket::new();
-        let waiter = std::thread::spawn(move || ticket.wait());
-        completion.complete(Ok(5));
-        assert_eq!(waiter.join().map(|r| r.ok()).ok().flatten(), Some(5));
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(move || ticket.wait());
+            completion.complete(Ok(5));
+            assert_eq!(waiter.join().map(|r| r.ok()).ok().flatten(), Some(5));
+        });
     }
 
     #[test]

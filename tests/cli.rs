@@ -1,5 +1,6 @@
 //! The `posthouse` program as a person uses it: the life of an instance, and the errors.
 #![cfg(all(unix, feature = "cli"))]
+#![allow(clippy::disallowed_methods)] // a test of programs has files, sockets and processes
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

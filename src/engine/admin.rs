@@ -14,6 +14,7 @@ use std::sync::{Arc, Weak};
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, Stats};
+use crate::codec::mime;
 use crate::directory::{Account, Alias, NewAccount};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::control::{Administrator, Answer, ControlServer};
@@ -555,8 +556,6 @@ fn header(engine: &Engine, id: MessageId) -> Result<Vec<u8>> {
     bytes.truncate(filled);
     Ok(bytes)
 }
-
-use crate::codec::mime;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 //! 1. *Validate* what needs no place on disk: names, listeners, PEM files. Domains and postmaster go
 //!    into a directory over rows in memory, so that exactly the code that will read them later has
 //!    judged them, the password's rules included. Nothing was made so far.
-//! 2. *Claim the place*: the directory must not exist, be empty, or hold only what an interrupted set-up left.
+//! 2. *Claim the place*: the directory must not exist (its parent must), be empty, or hold only what an interrupted set-up left.
 //!    It is made (for the owner only), and `setup.lock` in it is locked against a second set-up.
 //! 3. *Mark it unfinished*: the whole configuration is written and synced as `posthouse.toml.unfinished`. From here
 //!    on the directory is recognised as a set-up's, and may be cleared by the next one.
@@ -100,7 +100,7 @@ impl fmt::Debug for Setup {
     }
 }
 
-/// Makes an instance in `directory`, which must not exist or be empty.
+/// Makes an instance in `directory`, which must be empty, or not exist in a directory that does.
 ///
 /// Nothing is made unless everything validates. Interrupted at any point it leaves either no instance or
 /// a whole one; what an interrupted set-up left is recognised and cleared by the next one.
@@ -108,7 +108,7 @@ impl fmt::Debug for Setup {
 /// # Errors
 /// `Exists` when the directory holds an instance or anything else that is not set-up's own, `Locked` when
 /// another set-up runs there, `InvalidArgument`, `Password`, `Certificate` and others for what does not
-/// validate, and the operating system's. After an error there is no instance.
+/// validate, `PathNotFound` without a parent directory, and the operating system's. After an error there is no instance.
 pub fn setup(
     fs: &Arc<dyn Fs>,
     clock: &Arc<dyn Clock>,
@@ -255,8 +255,8 @@ impl Rows for Draft {
 struct Place<'a> {
     fs: &'a dyn Fs,
     dir: &'a Path,
-    /// Directories that did not exist, the outermost first.
-    made: Vec<PathBuf>,
+    /// The directory did not exist.
+    made: bool,
     lock: Option<Box<dyn Lock>>,
     /// The lock is held and the directory was found free of anything that is not set-up's own.
     claimed: bool,
@@ -267,7 +267,12 @@ impl<'a> Place<'a> {
     fn look(fs: &dyn Fs, dir: &Path) -> Result<()> {
         let entries = match fs.read_dir(dir) {
             Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                // A mistyped path, or a volume that is not mounted, must not become a tree of directories.
+                let parent = parent(dir);
+                let found = fs.metadata(parent);
+                return found.map(|_| ()).map_err(|e| Error::io("make an instance in", parent, &e));
+            }
             Err(e) => return Err(Error::io("use directory", dir, &e)),
         };
         let has = |name: &str| entries.iter().any(|entry| entry.name == name);
@@ -314,14 +319,7 @@ impl<'a> Place<'a> {
     /// Makes the directory if need be, takes the lock, clears what an interrupted set-up left.
     fn claim(fs: &'a Arc<dyn Fs>, dir: &'a Path) -> Result<Place<'a>> {
         let fs = fs.as_ref();
-        let mut made = Vec::new();
-        for ancestor in dir.ancestors() {
-            if ancestor.as_os_str().is_empty() || fs.metadata(ancestor).is_ok() {
-                break;
-            }
-            made.push(ancestor.to_path_buf());
-        }
-        made.reverse();
+        let made = fs.metadata(dir).is_err();
         let mut place = Place { fs, dir, made, lock: None, claimed: false };
         match place.take() {
             Ok(()) => Ok(place),
@@ -335,11 +333,8 @@ impl<'a> Place<'a> {
     fn take(&mut self) -> Result<()> {
         let (fs, dir) = (self.fs, self.dir);
         fs.create_dir_all(dir).map_err(|e| Error::io("make directory", dir, &e))?;
-        for made in &self.made {
-            if let Some(parent) = made.parent() {
-                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-                sync_dir(fs, parent)?;
-            }
+        if self.made {
+            sync_dir(fs, parent(dir))?;
         }
         let path = dir.join(SETUP_LOCK);
         self.lock = fs.try_lock(&path).map_err(|e| Error::io("lock", &path, &e))?;
@@ -403,11 +398,9 @@ impl<'a> Place<'a> {
     fn undo(mut self) {
         let clear = !self.claimed || self.clear().is_ok();
         self.unlock();
-        if clear {
-            for made in self.made.iter().rev() {
-                // Not empty: another set-up, or anybody, has put something there.
-                let _ = self.fs.remove_dir(made);
-            }
+        if clear && self.made {
+            // Not empty: another set-up, or anybody, has put something there.
+            let _ = self.fs.remove_dir(self.dir);
         }
     }
 
@@ -427,6 +420,14 @@ fn write_new(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()
     };
     write().map_err(|e: io::Error| Error::io("write", path, &e))
+}
+
+fn parent(dir: &Path) -> &Path {
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) => Path::new("."),
+        None => dir,
+    }
 }
 
 fn sync_dir(fs: &dyn Fs, dir: &Path) -> Result<()> {

@@ -19,7 +19,15 @@ fn wanted() -> Setup {
 }
 
 fn plan() -> Plan {
-    Plan::new(&MemoryFs::new(), &SystemClock::new(), &wanted()).unwrap()
+    Plan::new(&disk(), &SystemClock::new(), &wanted()).unwrap()
+}
+
+/// An empty disk.
+fn disk() -> MemoryFs {
+    let fs = MemoryFs::new();
+    fs.create_dir_all(dir().parent().unwrap()).unwrap();
+    fs.sync_dir(Path::new("/")).unwrap();
+    fs
 }
 
 fn shared(fs: &MemoryFs) -> Arc<dyn Fs> {
@@ -104,7 +112,7 @@ impl Countdown {
 /// Every operation on a path of set-up's own, and some of the store's, whose faults are tried in its own
 /// tests. The store's threads make their number vary a little.
 fn operations(plan: &Plan) -> Vec<Nth> {
-    let fs = MemoryFs::new();
+    let fs = disk();
     let counts = Arc::new(Mutex::new((0, 0)));
     let counted = Arc::clone(&counts);
     fs.on_operation(move |_, path| {
@@ -125,7 +133,7 @@ fn operations(plan: &Plan) -> Vec<Nth> {
 
 #[test]
 fn a_set_up_makes_a_whole_instance_and_leaves_nothing_else() {
-    let fs = MemoryFs::new();
+    let fs = disk();
     setup(&shared(&fs), &SystemClock::shared(), dir(), &wanted()).unwrap();
     assert_whole(&fs);
     let store =
@@ -148,7 +156,7 @@ fn a_set_up_makes_a_whole_instance_and_leaves_nothing_else() {
 fn one_failure_anywhere_leaves_none_or_a_whole_instance() {
     let plan = plan();
     for n in operations(&plan) {
-        let fs = MemoryFs::new();
+        let fs = disk();
         let mut countdown = Countdown(n);
         fs.on_operation(move |_, path| {
             if countdown.is_now(path) { Err(io::Error::other("failed on purpose")) } else { Ok(()) }
@@ -158,7 +166,7 @@ fn one_failure_anywhere_leaves_none_or_a_whole_instance() {
         match result {
             Ok(()) => assert_whole(&fs),
             Err(e) => {
-                let gone = fs.metadata(Path::new("/srv")).is_err() || names(&fs).is_empty();
+                let gone = fs.metadata(dir()).is_err();
                 let marked = !gone && names(&fs).iter().any(|name| name == UNFINISHED);
                 assert!(gone || marked || is_instance(&fs, dir()).is_ok(), "{n:?}: {e}");
                 assert_none_or_whole(&fs, &plan, &format!("{n:?} failed ({e})"));
@@ -171,7 +179,7 @@ fn one_failure_anywhere_leaves_none_or_a_whole_instance() {
 fn a_disk_that_fails_for_ever_leaves_none_or_a_whole_instance() {
     let plan = plan();
     for n in operations(&plan) {
-        let fs = MemoryFs::new();
+        let fs = disk();
         let mut countdown = Countdown(n);
         let mut failing = false;
         fs.on_operation(move |_, path| {
@@ -193,7 +201,7 @@ fn a_disk_that_fails_for_ever_leaves_none_or_a_whole_instance() {
 fn a_power_cut_anywhere_leaves_none_or_a_whole_instance() {
     let plan = plan();
     for n in operations(&plan) {
-        let fs = MemoryFs::new();
+        let fs = disk();
         let cut: Arc<Mutex<Option<MemoryFs>>> = Arc::default();
         let (mut countdown, keep, own) = (Countdown(n), Arc::clone(&cut), fs.clone());
         fs.on_operation(move |_, path| {
@@ -257,7 +265,7 @@ fn nothing_is_made_unless_everything_validates() {
     let pair = certificate::self_signed("mail.example.test", 0).unwrap();
     let cut = pair.certificate.len() / 2;
     for (setup_, kind, named) in cases {
-        let fs = MemoryFs::new();
+        let fs = disk();
         fs.create_dir_all(Path::new("/pem")).unwrap();
         for (name, bytes) in [
             ("cert", pair.certificate.as_slice()),
@@ -270,13 +278,23 @@ fn nothing_is_made_unless_everything_validates() {
         let error = setup(&shared(&fs), &SystemClock::shared(), dir(), &setup_).unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         assert!(error.message().contains(named), "{error}");
-        assert!(fs.metadata(Path::new("/srv")).is_err(), "{error}");
+        assert!(fs.metadata(dir()).is_err(), "{error}");
     }
 }
 
 #[test]
+fn a_directory_is_not_made_below_one_that_does_not_exist() {
+    let fs = disk();
+    let deep = Path::new("/srv/none/mail");
+    let error = setup(&shared(&fs), &SystemClock::shared(), deep, &wanted()).unwrap_err();
+    assert_eq!(error.kind(), Kind::PathNotFound);
+    assert!(error.message().contains("/srv/none:"), "{error}");
+    assert!(fs.read_dir(Path::new("/srv")).unwrap().is_empty());
+}
+
+#[test]
 fn given_pem_files_are_copied() {
-    let fs = MemoryFs::new();
+    let fs = disk();
     let pair = certificate::self_signed("mail.example.test", 0).unwrap();
     write_new(&fs, Path::new("/c.pem"), &pair.certificate).unwrap();
     write_new(&fs, Path::new("/k.pem"), &pair.key).unwrap();
@@ -299,7 +317,7 @@ fn a_directory_with_anything_else_in_it_is_refused_by_name_and_left_alone() {
         (vec!["FORMAT", "seg/a"], "FORMAT"),
         (vec!["seg/a"], "seg"),
     ] {
-        let fs = MemoryFs::new();
+        let fs = disk();
         for name in &present {
             put(&fs, name);
         }
@@ -315,7 +333,7 @@ fn a_directory_with_anything_else_in_it_is_refused_by_name_and_left_alone() {
 
 #[test]
 fn a_second_set_up_leaves_the_instance_alone() {
-    let fs = MemoryFs::new();
+    let fs = disk();
     let plan = plan();
     run(&fs, &plan).unwrap();
     let before = names(&fs);
@@ -328,7 +346,7 @@ fn a_second_set_up_leaves_the_instance_alone() {
 
 #[test]
 fn two_set_ups_at_once_do_not_disturb_each_other() {
-    let fs = MemoryFs::new();
+    let fs = disk();
     let plan = plan();
     fs.create_dir_all(dir()).unwrap();
     let lock = fs.try_lock(&dir().join(SETUP_LOCK)).unwrap().unwrap();
@@ -346,7 +364,7 @@ fn two_set_ups_at_once_do_not_disturb_each_other() {
 fn an_empty_directory_and_a_fresh_volume_are_taken() {
     let plan = plan();
     for present in [vec![], vec!["lost+found/x"]] {
-        let fs = MemoryFs::new();
+        let fs = disk();
         fs.create_dir_all(dir()).unwrap();
         for name in &present {
             put(&fs, name);
@@ -364,7 +382,7 @@ fn errors_say_what_is_there_instead_of_an_instance() {
         (vec!["FORMAT"], "its posthouse.toml is missing"),
         (vec![UNFINISHED, "FORMAT"], "interrupted"),
     ] {
-        let fs = MemoryFs::new();
+        let fs = disk();
         fs.create_dir_all(dir()).unwrap();
         for name in &present {
             put(&fs, name);
@@ -375,7 +393,7 @@ fn errors_say_what_is_there_instead_of_an_instance() {
         assert!(error.message().contains(expected), "{error}");
         assert_eq!(Config::load(&fs, dir()).unwrap_err().message(), error.message());
     }
-    let fs = MemoryFs::new();
+    let fs = disk();
     assert!(is_instance(&fs, dir()).unwrap_err().message().contains("does not exist"));
     put(&fs, "file");
     let error = is_instance(&fs, &dir().join("file")).unwrap_err();
@@ -384,7 +402,7 @@ fn errors_say_what_is_there_instead_of_an_instance() {
 
 #[test]
 fn set_is_all_or_nothing_on_disk() {
-    let fs = MemoryFs::new();
+    let fs = disk();
     let plain = Setup { tls: TlsSetup::None, listeners: vec![], ..wanted() };
     let text = Plan::new(&fs, &SystemClock::new(), &plain).unwrap().text;
     let path = dir().join(config::FILE);

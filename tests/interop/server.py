@@ -66,6 +66,13 @@ class Server:
         self.process = None
         self.listeners = {}
         self.log = self.base / "server.log"
+        try:
+            self._make(users, listeners, settings, tls)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _make(self, users, listeners, settings, tls):
         arguments = ["setup", "--instance", self.instance, "--hostname", f"mail.{DOMAIN}", "--domain", DOMAIN,
                      "--postmaster-password-file", self.password_file]
         for name in listeners:

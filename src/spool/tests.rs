@@ -1,7 +1,6 @@
 //! Acceptance, deliveries between lanes, and what a crash may do to them.
 
 use super::*;
-use crate::mailbox::Mailboxes;
 use crate::store::tests::{
     contents, envelope, healthy, inbox, memory, open, pattern, put_body, read,
 };
@@ -63,10 +62,11 @@ fn a_message_for_all_lanes_and_the_world_is_delivered_once_and_queued() {
     assert!(!spool.remove(id).unwrap());
     assert_eq!(spool.list(None, 10).unwrap(), Vec::new());
     // The bytes live as long as one mailbox holds them.
-    let mailboxes = Mailboxes::new(&store);
     for account in &all {
         assert_eq!(read(&store, id).unwrap(), bytes);
-        mailboxes.expunge(*account, MailboxId::INBOX, vec![1]).wait().unwrap();
+        let expunge =
+            Change::Expunge { account: *account, mailbox: MailboxId::INBOX, uids: vec![1] };
+        store.commit(store.lane_of(*account), vec![expunge]).wait().unwrap();
     }
     healthy(&store);
     healthy(&store);

@@ -178,7 +178,7 @@ impl Check<'_> {
     fn references(&mut self, again: Option<&Suspects>) -> Result<Suspects> {
         let mut suspects = Suspects::new();
         let views: Vec<Box<dyn IndexView>> =
-            self.core.homes.iter().map(|home| home.index.view()).collect::<Result<_>>()?;
+            self.core.homes.iter().map(|home| home.view()).collect::<Result<_>>()?;
         let mut held: BTreeMap<MessageId, i64> = BTreeMap::new();
         let mut crossing: BTreeMap<MessageId, i64> = BTreeMap::new();
         let mut queued: BTreeSet<MessageId> = BTreeSet::new();

@@ -1,19 +1,22 @@
 //! The committer of an ordinary lane.
 //!
 //! It takes everything that waits, plans it, lays the records into one buffer, and makes one write and
-//! one sync for all. Then it applies the records to the index, and only then answers the tickets. While
-//! a sync runs, the next group gathers: there is no other delay. A group holds at most 4 MiB or one
-//! transaction, and never crosses from one segment into the next.
+//! one sync for all. Then it answers the tickets, and while their owners are on their way back it applies
+//! the records to the index; who reads meanwhile waits until that is done, so that whoever was answered
+//! sees what was answered. While a sync runs, the next group gathers, and under load for a moment longer
+//! (`gather.rs`). A group holds at most 4 MiB or one transaction, and never crosses from one segment
+//! into the next.
 //!
 //! When the write or the sync fails, every transaction of the group is answered with the error and the
-//! lane goes on in a fresh segment. When the index cannot be changed, the group is on disk but cannot be
-//! shown: its tickets are answered with the error and the lane refuses everything until the store is
-//! opened again, which rebuilds the index.
+//! lane goes on in a fresh segment. When the index cannot be changed, the group is on disk and was answered
+//! for, but cannot be shown: the lane refuses everything until the store is opened again, which
+//! rebuilds the index.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use super::body::{Body, Stored};
+use super::gather::Gathering;
 use super::index::apply::{Applier, Position};
 use super::index::{Batch, Space, row};
 use super::lane::{Log, put_header};
@@ -36,7 +39,8 @@ pub enum Done {
     Silent,
     /// A ticket.
     Ticket(Completion<Committed>),
-    /// A function, called on the committer's thread: it must be short and must not block.
+    /// A function, called on the committer's thread: it must be short and must neither block nor read the
+    /// store, whose index may not show the transaction yet.
     Call(Box<dyn FnOnce(Result<Committed>) + Send>),
 }
 
@@ -102,8 +106,12 @@ fn estimate(change: &Change) -> u64 {
 pub fn run(core: &Core, lane: Lane, log: &mut Log) {
     let Some(home) = core.home(lane) else { return };
     let mut jobs = Vec::new();
+    let mut gathering = Gathering::default();
     let mut committer = Committer { core, lane, log, buffer: Vec::new() };
-    while home.jobs.take(&mut jobs) {
+    while home.jobs.take(&mut jobs, &mut gathering) {
+        // Who is not answered does not come back.
+        let answered = jobs.iter().filter(|job| !matches!(job.done, Done::Silent)).count();
+        gathering.answered(answered);
         let mut waiting: VecDeque<Transaction> = jobs.drain(..).collect();
         while !waiting.is_empty() {
             committer.group(&mut waiting);
@@ -195,21 +203,16 @@ impl Committer<'_> {
             let committed = Committed { lsn: self.log.last_lsn(), uids: planned.uids };
             members.push(Member { done, committed });
         }
-        let result = self.settle(&records, view.as_ref());
-        drop(view);
-        match result {
-            Ok(released) => {
+        match self.write(&records) {
+            Ok(()) => {
                 let counters = &self.core.counters;
                 counters.transactions.fetch_add(members.len() as u64, Ordering::Relaxed);
                 counters.messages.fetch_add(messages, Ordering::Relaxed);
+                home.shown.promise(self.log.tail().lsn);
                 for member in members {
                     member.done.answer(Ok(member.committed));
                 }
-                for (message, count) in released {
-                    let changes = vec![Change::Unreference { message, count }];
-                    // Refused only when the store closes: the count is then too high, never too low.
-                    let _ = self.core.push(message.lane(), Transaction::new(changes, Done::Silent));
-                }
+                self.show(&records, view.as_ref());
             }
             Err(e) => {
                 for member in members {
@@ -217,6 +220,7 @@ impl Committer<'_> {
                 }
             }
         }
+        drop(view);
         for (done, error) in refused {
             done.answer(Err(error));
         }
@@ -258,19 +262,53 @@ impl Committer<'_> {
         }
     }
 
-    /// Makes the buffer durable, then shows it in the index. Answers which messages of other lanes were let go.
-    fn settle(
-        &mut self,
-        records: &[(Record, Position)],
-        view: &dyn super::index::IndexView,
-    ) -> Result<Vec<(super::MessageId, u32)>> {
+    /// Makes the buffer durable.
+    fn write(&mut self, records: &[(Record, Position)]) -> Result<()> {
         if records.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let Some(home) = self.core.home(self.lane) else { return Ok(Vec::new()) };
         self.log.write(&self.buffer)?;
         self.log.sync()?;
         self.core.counters.groups.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Shows what was written in the index, and lets messages of other lanes go that nobody here holds any more.
+    fn show(&self, records: &[(Record, Position)], view: &dyn super::index::IndexView) {
+        let Some(home) = self.core.home(self.lane) else { return };
+        if records.is_empty() {
+            return;
+        }
+        let tail = self.log.tail();
+        match self.apply(records, view) {
+            Ok(released) => {
+                *home.tail.lock() = tail;
+                self.core.housekeeper.wrote(usize::from(self.lane.0), self.buffer.len() as u64);
+                home.shown.keep(tail.lsn);
+                for (message, count) in released {
+                    let changes = vec![Change::Unreference { message, count }];
+                    // Refused only when the store closes: the count is then too high, never too low.
+                    let _ = self.core.push(message.lane(), Transaction::new(changes, Done::Silent));
+                }
+            }
+            Err(e) => {
+                tracing::error!(
+                    "lane {}: the index cannot be changed, the lane stands still until the store is opened again: {e}",
+                    self.lane.0
+                );
+                home.index.poison();
+                // Who waits learns it from the index.
+                home.shown.keep(tail.lsn);
+            }
+        }
+    }
+
+    fn apply(
+        &self,
+        records: &[(Record, Position)],
+        view: &dyn super::index::IndexView,
+    ) -> Result<Vec<(super::MessageId, u32)>> {
+        let Some(home) = self.core.home(self.lane) else { return Ok(Vec::new()) };
         let tail = self.log.tail();
         let mut batch = Batch::new(view);
         let large = self.core.large_lane();
@@ -282,9 +320,7 @@ impl Committer<'_> {
         let released = applier.released;
         let applied = row::Applied { lsn: tail.lsn, segment: tail.segment, offset: tail.end };
         batch.put(Space::Meta, row::APPLIED.to_vec(), applied.encode());
-        home.index.apply(&batch.into_changes()).inspect_err(|_| home.index.poison())?;
-        *home.tail.lock() = tail;
-        self.core.housekeeper.wrote(usize::from(self.lane.0), self.buffer.len() as u64);
+        home.index.apply(&batch.into_changes())?;
         Ok(released)
     }
 
@@ -304,7 +340,10 @@ impl Committer<'_> {
         // Nobody waits for this: without it the next opening is only less certain of the last group.
         let len = self.buffer.len() as u64;
         let position = Position { segment: start.segment, offset: start.offset, len };
-        let _ = self.settle(&[(Record::Seal, position)], view.as_ref());
+        let records = [(Record::Seal, position)];
+        if self.write(&records).is_ok() {
+            self.show(&records, view.as_ref());
+        }
     }
 }
 

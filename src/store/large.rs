@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::Core;
 use super::body::LargeBody;
+use super::gather::Gathering;
 use super::lane::{Log, put_header};
 use super::queue::JobQueue;
 use super::record::{
@@ -67,7 +68,9 @@ impl LargeLane {
 pub fn run(core: &Core, log: &mut Log) {
     let mut jobs = Vec::new();
     let mut committer = Committer { log, written: 0, unsynced: Vec::new() };
-    while core.large.jobs.take(&mut jobs) {
+    // Chunks of one body come one after the other: there is no company to wait for.
+    let mut alone = Gathering::default();
+    while core.large.jobs.take(&mut jobs, &mut alone) {
         let mut ended = Vec::new();
         for job in jobs.drain(..) {
             match job {

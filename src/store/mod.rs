@@ -47,6 +47,7 @@ pub mod check;
 pub mod commit;
 pub mod encoding;
 pub mod format;
+pub mod gather;
 pub mod housekeeper;
 pub mod id;
 pub mod index;
@@ -59,6 +60,7 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod segment;
+pub mod shown;
 pub mod ticket;
 
 #[cfg(test)]
@@ -75,12 +77,13 @@ use commit::{Done, Transaction};
 use format::Format;
 use housekeeper::Housekeeper;
 use index::redb::IndexCounters;
-use index::{IndexKv, Space, row};
+use index::{IndexKv, IndexView, Space, row};
 use lane::{LaneSetting, Log, LogCounters, SpareRoom, Tail};
 use large::{LargeJob, LargeLane};
 use queue::JobQueue;
 use recovery::Recovery;
 use segment::Segment;
+use shown::Shown;
 
 /// Most ordinary lanes.
 pub const MAX_LANES: u8 = 16;
@@ -183,13 +186,24 @@ struct Threads {
 }
 
 /// An ordinary lane as its committer and its readers share it.
+/// A lane with its shard of the index.
 struct Home {
     jobs: JobQueue<Transaction>,
     index: Box<dyn IndexKv>,
+    /// How far the index shows what was answered.
+    shown: Shown,
     /// Epoch and counter of the next message id, the epoch in the upper half.
     next_id: AtomicU64,
     /// Where the log ends, as far as it is durable and applied.
     tail: Mutex<Tail>,
+}
+
+impl Home {
+    /// A snapshot of the index that shows everything answered so far. Not for the committer's thread.
+    fn view(&self) -> Result<Box<dyn IndexView>> {
+        self.shown.wait();
+        self.index.view()
+    }
 }
 
 fn stopped() -> Error {
@@ -517,6 +531,7 @@ impl Store {
                 homes.push(Home {
                     jobs: JobQueue::default(),
                     index: Box::new(index),
+                    shown: Shown::default(),
                     next_id: AtomicU64::new(u64::from(format.epoch) * EPOCH_MESSAGES),
                     tail: Mutex::new(outcome.tail),
                 });
@@ -652,7 +667,7 @@ impl Store {
         let core = &self.handle.core;
         let missing = || Error::new(Kind::NotFound, format!("no message {id}"));
         let home = core.home(id.lane()).ok_or_else(missing)?;
-        let value = home.index.view()?.get(Space::Place, &row::message_key(id))?;
+        let value = home.view()?.get(Space::Place, &row::message_key(id))?;
         let place =
             row::Place::decode(&value.ok_or_else(missing)?).map_err(|_| damaged_row("place"))?;
         MessageReader::open(core, id, place)
@@ -661,7 +676,7 @@ impl Store {
     /// A queue entry.
     pub fn queue_entry(&self, id: MessageId) -> Result<Option<QueueEntry>> {
         let Some(home) = self.handle.core.home(id.lane()) else { return Ok(None) };
-        match home.index.view()?.get(Space::Queue, &row::message_key(id))? {
+        match home.view()?.get(Space::Queue, &row::message_key(id))? {
             Some(value) => {
                 row::decode_queue(id, &value).map(Some).map_err(|_| damaged_row("queue"))
             }
@@ -683,7 +698,7 @@ impl Store {
                 break;
             }
             let from = from.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-            home.index.view()?.range(Space::Queue, from, Bound::Unbounded, &mut |key, value| {
+            home.view()?.range(Space::Queue, from, Bound::Unbounded, &mut |key, value| {
                 if entries.len() >= limit {
                     return false;
                 }
@@ -704,7 +719,7 @@ impl Store {
         let prefix = row::account_key(account);
         let mut heads = Vec::new();
         let mut damaged = false;
-        let view = home.index.view()?;
+        let view = home.view()?;
         view.range(Space::Head, Bound::Included(&prefix), Bound::Unbounded, &mut |key, value| {
             if !key.starts_with(&prefix) {
                 return false;
@@ -728,7 +743,7 @@ impl Store {
     ) -> Result<Vec<MessageRow>> {
         let home = self.handle.core.home_or_refuse(self.lane_of(account))?;
         let prefix = row::mailbox_key(account, mailbox);
-        let view = home.index.view()?;
+        let view = home.view()?;
         // The first message after `after` may be in the pack that starts at or before it.
         let from = view
             .last_at_or_before(Space::Pack, &row::pack_key(account, mailbox, after))?
@@ -755,7 +770,7 @@ impl Store {
     pub(crate) fn delivered_scan(&self) -> Result<Vec<(MessageId, AccountId, MailboxId)>> {
         let mut found = Vec::new();
         for home in &self.handle.core.homes {
-            let view = home.index.view()?;
+            let view = home.view()?;
             view.range(Space::Delivered, Bound::Unbounded, Bound::Unbounded, &mut |key, _| {
                 if let Some((id, rest)) = key.split_first_chunk::<8>()
                     && let Ok((account, mailbox)) = row::mailbox_of(rest)
@@ -850,7 +865,7 @@ impl Rows for Store {
         let home = self.handle.core.home_or_refuse(Lane(0))?;
         let prefix = row::table_key(table, b"");
         let mut pairs = Vec::new();
-        let view = home.index.view()?;
+        let view = home.view()?;
         view.range(Space::Row, Bound::Included(&prefix), Bound::Unbounded, &mut |key, value| {
             let Some(key) = key.strip_prefix(prefix.as_slice()) else { return false };
             pairs.push((key.to_vec(), value.to_vec()));

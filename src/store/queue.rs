@@ -1,8 +1,9 @@
 //! The way to a committer: many push, one takes everything at once.
 //!
 //! Two vectors change places, so that pushing and taking allocate nothing in the steady state, and the
-//! committer is woken only when it sleeps.
+//! committer is woken only when it sleeps and as many jobs are there as it waits for.
 
+use super::gather::Gathering;
 use crate::sync::{Condvar, Mutex};
 
 /// Jobs for one thread.
@@ -13,14 +14,15 @@ pub struct JobQueue<T> {
 
 struct State<T> {
     jobs: Vec<T>,
-    sleeping: bool,
+    /// How many jobs wake the sleeper; 0: nobody sleeps.
+    wanted: usize,
     closed: bool,
 }
 
 impl<T> Default for JobQueue<T> {
     fn default() -> Self {
         JobQueue {
-            state: Mutex::new(State { jobs: Vec::new(), sleeping: false, closed: false }),
+            state: Mutex::new(State { jobs: Vec::new(), wanted: 0, closed: false }),
             ready: Condvar::new(),
         }
     }
@@ -35,7 +37,11 @@ impl<T> JobQueue<T> {
                 return Err(job);
             }
             state.jobs.push(job);
-            std::mem::take(&mut state.sleeping)
+            let wake = state.wanted > 0 && state.jobs.len() >= state.wanted;
+            if wake {
+                state.wanted = 0;
+            }
+            wake
         };
         if wake {
             self.ready.notify_one();
@@ -43,17 +49,26 @@ impl<T> JobQueue<T> {
         Ok(())
     }
 
-    /// Waits for jobs and takes all into `jobs`, which is empty. `false`: closed, and nothing is left.
-    pub fn take(&self, jobs: &mut Vec<T>) -> bool {
+    /// Waits for jobs, for a moment also for company, and takes all into `jobs`, which is empty. `false`:
+    /// closed, and nothing is left.
+    pub fn take(&self, jobs: &mut Vec<T>, gathering: &mut Gathering) -> bool {
         let mut state = self.state.lock();
         while state.jobs.is_empty() {
             if state.closed {
                 return false;
             }
-            state.sleeping = true;
+            state.wanted = 1;
             self.ready.wait(&mut state);
         }
-        state.sleeping = false;
+        let before = state.jobs.len();
+        if let Some((expected, patience)) = gathering.wish(before)
+            && !state.closed
+        {
+            state.wanted = expected;
+            self.ready.wait_for(&mut state, patience);
+            gathering.waited(before, expected, state.jobs.len());
+        }
+        state.wanted = 0;
         std::mem::swap(&mut state.jobs, jobs);
         true
     }

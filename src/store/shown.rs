@@ -1,0 +1,75 @@
+//! How far a lane's index shows what was answered.
+//!
+//! A committer answers as soon as a group is on disk and applies it to the index afterwards. A reader
+//! that was answered, or heard from one who was, must find what was answered. So the committer first
+//! promises (before it answers), then applies, then keeps; a reader waits until everything promised before
+//! it began is kept. The wait is as long as applying one group takes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::sync::{Condvar, Mutex};
+
+/// Promised and kept, as LSNs.
+#[derive(Debug, Default)]
+pub struct Shown {
+    promised: AtomicU64,
+    kept: AtomicU64,
+    waiting: Mutex<u32>,
+    moved: Condvar,
+}
+
+impl Shown {
+    /// Everything up to this record is going to be shown.
+    pub fn promise(&self, lsn: u64) {
+        self.promised.fetch_max(lsn, Ordering::AcqRel);
+    }
+
+    /// Everything up to this record is shown, or never will be and the index says so.
+    pub fn keep(&self, lsn: u64) {
+        self.kept.fetch_max(lsn, Ordering::AcqRel);
+        // Under the lock: a reader that saw the old figure is counted already, or sees the new one.
+        if *self.waiting.lock() > 0 {
+            self.moved.notify_all();
+        }
+    }
+
+    /// Waits until what is promised now is kept. Not for the committer's own thread.
+    pub fn wait(&self) {
+        let promised = self.promised.load(Ordering::Acquire);
+        if self.kept.load(Ordering::Acquire) >= promised {
+            return;
+        }
+        let mut waiting = self.waiting.lock();
+        *waiting = waiting.saturating_add(1);
+        while self.kept.load(Ordering::Acquire) < promised {
+            self.moved.wait(&mut waiting);
+        }
+        *waiting = waiting.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_reader_waits_for_what_was_promised_and_for_no_more() {
+        let shown = Arc::new(Shown::default());
+        shown.wait();
+        shown.promise(5);
+        let reader = {
+            let shown = Arc::clone(&shown);
+            std::thread::spawn(move || {
+                shown.wait();
+                shown.kept.load(Ordering::Acquire)
+            })
+        };
+        shown.keep(4);
+        shown.promise(9);
+        shown.keep(7);
+        assert!(reader.join().unwrap() >= 5);
+        shown.keep(9);
+        shown.wait();
+    }
+}

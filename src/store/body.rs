@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::gather::Coming;
 use super::large::{LargeJob, LargeLane};
 use super::record::{CHUNK_HEAD_LEN, ChunkHead, ChunkPlace, HEADER_LEN, record_len};
 use super::ticket::{Completion, Ticket};
@@ -97,11 +98,19 @@ pub struct BodyWriter {
     small_limit: usize,
     len: u64,
     collected: Collected,
+    /// A small body is expected soon; a large one takes its time.
+    coming: Option<Coming>,
 }
 
 impl BodyWriter {
-    pub(super) fn new(id: MessageId, lane: Arc<LargeLane>, small_limit: usize) -> BodyWriter {
-        BodyWriter { id, lane, small_limit, len: 0, collected: Collected::Small(Vec::new()) }
+    pub(super) fn new(
+        id: MessageId,
+        lane: Arc<LargeLane>,
+        small_limit: usize,
+        coming: Option<Coming>,
+    ) -> BodyWriter {
+        let collected = Collected::Small(Vec::new());
+        BodyWriter { id, lane, small_limit, len: 0, collected, coming }
     }
 
     /// Appends bytes. Copies; does not block.
@@ -119,6 +128,7 @@ impl BodyWriter {
                 return Ok(());
             }
             let first = std::mem::take(collected);
+            self.coming = None;
             self.collected = Collected::Large {
                 shared: Arc::new(LargeBody::default()),
                 hash: Box::new(blake3::Hasher::new()),
@@ -200,11 +210,11 @@ impl BodyWriter {
             Collected::Small(bytes) => {
                 let crc = crc32c::crc32c(&bytes);
                 let hash = *blake3::hash(&bytes).as_bytes();
-                Body { len, hash, stored: Stored::Small { bytes, crc } }
+                Body { len, hash, stored: Stored::Small { bytes, crc }, coming: self.coming }
             }
             Collected::Large { shared, hash, .. } => {
                 let hash = *hash.finalize().as_bytes();
-                Body { len, hash, stored: Stored::Large(shared) }
+                Body { len, hash, stored: Stored::Large(shared), coming: None }
             }
         })
     }
@@ -234,6 +244,7 @@ pub struct Body {
     pub(super) len: u64,
     pub(super) hash: [u8; 32],
     pub(super) stored: Stored,
+    pub(super) coming: Option<Coming>,
 }
 
 impl Body {

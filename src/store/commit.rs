@@ -67,7 +67,13 @@ pub struct Transaction {
 
 impl Transaction {
     /// A transaction of these changes.
-    pub fn new(changes: Vec<Change>, done: Done) -> Transaction {
+    pub fn new(mut changes: Vec<Change>, done: Done) -> Transaction {
+        for change in &mut changes {
+            if let Change::Message(new) = change {
+                // It has come.
+                new.body.coming = None;
+            }
+        }
         let bytes = changes.iter().fold(0_u64, |sum, change| sum.saturating_add(estimate(change)));
         Transaction { changes, bytes, done }
     }
@@ -106,7 +112,7 @@ fn estimate(change: &Change) -> u64 {
 pub fn run(core: &Core, lane: Lane, log: &mut Log) {
     let Some(home) = core.home(lane) else { return };
     let mut jobs = Vec::new();
-    let mut gathering = Gathering::default();
+    let mut gathering = Gathering::new(home.arrivals.clone());
     let mut committer = Committer { core, lane, log, buffer: Vec::new() };
     while home.jobs.take(&mut jobs, &mut gathering) {
         // Who is not answered does not come back.

@@ -1,49 +1,89 @@
 //! How long a committer waits for company.
 //!
-//! A sync costs the same for one transaction and for fifty. Under load senders come back soon after
-//! their answer, but rarely all within the time of the next sync, so a committer that always goes at
-//! once makes many small groups, and the machine spends itself on syncs. This decides, from what the
-//! last groups showed, how many transactions to expect and how long to wait for them.
+//! A sync costs the same for one transaction and for fifty. Under load a committer that always goes at
+//! once makes many small groups, and the machine spends itself on syncs while those who could have
+//! shared one wait for the processor. So a committer waits a moment when it knows that others are on their
+//! way: messages of its lane whose bytes are coming in ([`Coming`]).
 //!
-//! - *Expected*: those answered with the last group, who will come back if they are in a loop, and those
-//!   that came while it was synced, who are others. A lone sender is expected alone and never waits.
-//! - *Patience*: a wait that brought at least half of those who were missing makes the next one longer,
-//!   up to a limit; any other halves it. When it has come down to nothing, waiting is tried again after some
-//!   groups. So senders that think between their messages are not held up for those that do not come.
+//! - With fewer than four transactions there and coming, nobody waits: a sync is then as quick as the wait.
+//! - The wait ends as soon as everybody who was coming is there and nobody new is.
+//! - *Patience* bounds it. A wait that brought at least a quarter of those expected makes the next one longer, up
+//!   to a limit; any other halves it, and when it has come down to nothing, waiting is tried again after some
+//!   groups. So a peer that stands still in the middle of its message does not hold up the others.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// Longest wait. A client's round trip over a network takes longer.
-const MOST: Duration = Duration::from_micros(2000);
+/// Longest wait for a group.
+const MOST: Duration = Duration::from_micros(4000);
 /// A wait below this is not worth two context switches.
 const LEAST: Duration = Duration::from_micros(50);
+/// The first wait.
+const FIRST: Duration = Duration::from_micros(500);
+/// A wait is taken in slices, after each of which the committer looks who is still coming.
+const SLICE: Duration = Duration::from_micros(500);
+/// Transactions, there and coming, for which waiting is worth it.
+const WORTH: usize = 4;
+/// As many are enough for a group.
+const ENOUGH: usize = 256;
 /// Groups without waiting before it is tried again.
-const RESTING_GROUPS: u32 = 32;
+const RESTING_GROUPS: u32 = 64;
+
+/// Messages of a lane whose bytes are coming in. Cloning shares the count.
+#[derive(Clone, Debug, Default)]
+pub struct Arrivals(Arc<AtomicUsize>);
+
+/// One message whose bytes are coming in; dropping it ends that.
+#[derive(Debug)]
+pub struct Coming(Arrivals);
+
+impl Arrivals {
+    /// A message begins to come in.
+    pub fn begin(&self) -> Coming {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Coming(self.clone())
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 /// What a committer knows of its senders.
 #[derive(Debug)]
 pub struct Gathering {
+    arrivals: Arrivals,
+    /// Transactions of the last group.
     answered: usize,
     patience: Duration,
     resting: u32,
 }
 
-impl Default for Gathering {
-    fn default() -> Self {
-        Gathering { answered: 0, patience: LEAST * 4, resting: 0 }
-    }
+/// A wait for company.
+#[derive(Debug)]
+pub struct Wait {
+    left: Duration,
+    before: usize,
+    expected: usize,
 }
 
 impl Gathering {
-    /// A group of so many transactions was answered.
-    pub fn answered(&mut self, transactions: usize) {
-        self.answered = transactions;
+    /// For a lane with these arrivals.
+    pub fn new(arrivals: Arrivals) -> Gathering {
+        Gathering { arrivals, answered: 0, patience: FIRST, resting: 0 }
     }
 
-    /// With so many transactions there: how many to wait for, and how long.
-    pub fn wish(&mut self, there: usize) -> Option<(usize, Duration)> {
-        let expected = self.answered.saturating_add(there);
-        if self.answered == 0 || expected < 3 {
+    /// With so many transactions there: whether to wait at all.
+    pub fn begin(&mut self, there: usize) -> Option<Wait> {
+        let expected = self.expected(there);
+        if expected <= there || expected.saturating_add(self.answered) < WORTH {
             return None;
         }
         if self.patience < LEAST {
@@ -54,14 +94,40 @@ impl Gathering {
             self.resting = 0;
             self.patience = LEAST;
         }
-        Some((expected, self.patience))
+        Some(Wait { left: self.patience, before: there, expected })
     }
 
-    /// A wait for `expected` began with `before` transactions and ended with `after`.
-    pub fn waited(&mut self, before: usize, expected: usize, after: usize) {
-        let missing = expected.saturating_sub(before);
-        let came = after.saturating_sub(before);
-        if came.saturating_mul(2) >= missing {
+    /// As many as are going to be there, as far as is known.
+    fn expected(&self, there: usize) -> usize {
+        there.saturating_add(self.arrivals.count()).max(self.answered).min(ENOUGH)
+    }
+
+    /// A group of so many transactions was answered.
+    pub fn answered(&mut self, transactions: usize) {
+        self.answered = transactions;
+    }
+
+    /// How many to wait for now, and how long; `None`: go.
+    pub fn slice(&self, wait: &mut Wait, there: usize) -> Option<(usize, Duration)> {
+        let expected = self.expected(there);
+        if expected <= there || wait.left.is_zero() {
+            return None;
+        }
+        let slice = wait.left.min(SLICE);
+        wait.left -= slice;
+        Some((expected, slice))
+    }
+
+    /// A slice ended early: what it did not take is still there to be waited.
+    pub fn early(wait: &mut Wait, slice: Duration) {
+        wait.left += slice / 2;
+    }
+
+    /// The wait is over with so many transactions.
+    pub fn end(&mut self, wait: &Wait, there: usize) {
+        let missing = wait.expected.saturating_sub(wait.before);
+        let came = there.saturating_sub(wait.before);
+        if came.saturating_mul(4) >= missing {
             self.patience = (self.patience * 2).clamp(LEAST, MOST);
         } else {
             self.patience /= 2;
@@ -74,43 +140,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lone_sender_never_waits() {
-        let mut gathering = Gathering::default();
-        for _ in 0..1000 {
-            assert_eq!(gathering.wish(1), None);
-            gathering.answered(1);
-        }
+    fn a_lone_sender_never_waits_and_neither_do_few() {
+        let arrivals = Arrivals::default();
+        let mut gathering = Gathering::new(arrivals.clone());
+        assert!(gathering.begin(100).is_none());
+        let _two = (arrivals.begin(), arrivals.begin());
+        assert!(gathering.begin(1).is_none());
+        assert!(gathering.begin(2).is_some());
     }
 
     #[test]
-    fn senders_in_a_loop_end_up_in_one_group() {
-        let mut gathering = Gathering::default();
-        let mut group = 4;
-        for _ in 0..10 {
-            gathering.answered(group);
-            // Four others came meanwhile, of sixteen in all; the first four come back while we wait.
-            let there = 4.min(16 - group);
-            let Some((expected, _)) = gathering.wish(there.max(1)) else { panic!("no wish") };
-            let after = expected.min(16);
-            gathering.waited(there.max(1), expected, after);
-            group = after;
-        }
-        assert_eq!(group, 16);
-        assert_eq!(gathering.patience, MOST);
+    fn a_wait_ends_when_nobody_is_coming_any_more() {
+        let arrivals = Arrivals::default();
+        let mut gathering = Gathering::new(arrivals.clone());
+        let coming: Vec<Coming> = (0..10).map(|_| arrivals.begin()).collect();
+        let mut wait = gathering.begin(2).unwrap();
+        assert_eq!(gathering.slice(&mut wait, 2).unwrap().0, 12);
+        drop(coming);
+        assert!(gathering.slice(&mut wait, 12).is_none());
+        gathering.end(&wait, 12);
+        assert_eq!(gathering.patience, FIRST * 2);
     }
 
     #[test]
-    fn waiting_in_vain_ends_soon_and_is_tried_again_seldom() {
-        let mut gathering = Gathering::default();
-        let mut waits = 0;
+    fn those_who_stand_still_are_soon_waited_for_no_more() {
+        let arrivals = Arrivals::default();
+        let mut gathering = Gathering::new(arrivals.clone());
+        let _still: Vec<Coming> = (0..10).map(|_| arrivals.begin()).collect();
+        let mut waited = Duration::ZERO;
         for _ in 0..RESTING_GROUPS * 10 {
-            gathering.answered(2);
-            if let Some((expected, patience)) = gathering.wish(1) {
-                assert!(patience <= LEAST * 4);
-                gathering.waited(1, expected, 1);
-                waits += 1;
+            if let Some(mut wait) = gathering.begin(1) {
+                while let Some((_, slice)) = gathering.slice(&mut wait, 1) {
+                    waited += slice;
+                }
+                gathering.end(&wait, 1);
             }
         }
-        assert!((3..=15).contains(&waits), "{waits}");
+        assert!(waited < FIRST * 4, "{waited:?}");
     }
 }

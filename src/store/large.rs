@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::Core;
 use super::body::LargeBody;
-use super::gather::Gathering;
+use super::gather::{Arrivals, Gathering};
 use super::lane::{Log, put_header};
 use super::queue::JobQueue;
 use super::record::{
@@ -69,7 +69,7 @@ pub fn run(core: &Core, log: &mut Log) {
     let mut jobs = Vec::new();
     let mut committer = Committer { log, written: 0, unsynced: Vec::new() };
     // Chunks of one body come one after the other: there is no company to wait for.
-    let mut alone = Gathering::default();
+    let mut alone = Gathering::new(Arrivals::default());
     while core.large.jobs.take(&mut jobs, &mut alone) {
         let mut ended = Vec::new();
         for job in jobs.drain(..) {

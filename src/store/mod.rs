@@ -75,6 +75,7 @@ pub use ticket::{Completion, Ticket};
 
 use commit::{Done, Transaction};
 use format::Format;
+use gather::Arrivals;
 use housekeeper::Housekeeper;
 use index::redb::IndexCounters;
 use index::{IndexKv, IndexView, Space, row};
@@ -109,7 +110,7 @@ pub struct CreateOptions {
 
 impl Default for CreateOptions {
     fn default() -> Self {
-        CreateOptions { lanes: 4 }
+        CreateOptions { lanes: 2 }
     }
 }
 
@@ -192,6 +193,8 @@ struct Home {
     index: Box<dyn IndexKv>,
     /// How far the index shows what was answered.
     shown: Shown,
+    /// Messages whose bytes are coming in.
+    arrivals: Arrivals,
     /// Epoch and counter of the next message id, the epoch in the upper half.
     next_id: AtomicU64,
     /// Where the log ends, as far as it is durable and applied.
@@ -532,6 +535,7 @@ impl Store {
                     jobs: JobQueue::default(),
                     index: Box::new(index),
                     shown: Shown::default(),
+                    arrivals: Arrivals::default(),
                     next_id: AtomicU64::new(u64::from(format.epoch) * EPOCH_MESSAGES),
                     tail: Mutex::new(outcome.tail),
                 });
@@ -628,7 +632,8 @@ impl Store {
     pub fn body(&self, id: MessageId) -> BodyWriter {
         let core = &self.handle.core;
         let limit = core.options.large_body_bytes.min(LARGE_BODY_LIMIT);
-        BodyWriter::new(id, core.large.clone(), limit)
+        let coming = core.home(id.lane()).map(|home| home.arrivals.begin());
+        BodyWriter::new(id, core.large.clone(), limit, coming)
     }
 
     /// Hands a transaction to its lane's committer. All of it becomes durable, or nothing. The ticket

@@ -60,13 +60,16 @@ impl<T> JobQueue<T> {
             state.wanted = 1;
             self.ready.wait(&mut state);
         }
-        let before = state.jobs.len();
-        if let Some((expected, patience)) = gathering.wish(before)
-            && !state.closed
-        {
-            state.wanted = expected;
-            self.ready.wait_for(&mut state, patience);
-            gathering.waited(before, expected, state.jobs.len());
+        if let Some(mut wait) = gathering.begin(state.jobs.len()) {
+            while let Some((wanted, slice)) = gathering.slice(&mut wait, state.jobs.len())
+                && !state.closed
+            {
+                state.wanted = wanted;
+                if !self.ready.wait_for(&mut state, slice).timed_out() {
+                    Gathering::early(&mut wait, slice);
+                }
+            }
+            gathering.end(&wait, state.jobs.len());
         }
         state.wanted = 0;
         std::mem::swap(&mut state.jobs, jobs);

@@ -185,8 +185,7 @@ struct Threads {
     housekeeper: Option<JoinHandle<()>>,
 }
 
-/// An ordinary lane as its committer and its readers share it.
-/// A lane with its shard of the index.
+/// An ordinary lane with its shard of the index, as its committer and its readers share it.
 struct Home {
     jobs: JobQueue<Transaction>,
     index: Box<dyn IndexKv>,
@@ -318,11 +317,9 @@ impl Core {
         Ok(segment)
     }
 
-    fn make_spare(&self, lane: usize, number: u64, bytes: u64) -> Result<()> {
+    fn make_spare(&self, lane: usize, bytes: u64) -> Result<()> {
         match (self.settings.get(lane), self.rooms.get(lane)) {
-            (Some(setting), Some(room)) if !room.is_full() => {
-                setting.make_spare(room, number, bytes)
-            }
+            (Some(setting), Some(room)) if !room.is_full() => setting.make_spare(room, bytes),
             _ => Ok(()),
         }
     }
@@ -364,6 +361,10 @@ impl Core {
         threads.homes.drain(..).for_each(join);
         self.housekeeper.close();
         threads.housekeeper.take().map(join);
+        // One may have been made after its lane ended.
+        for (setting, room) in self.settings.iter().zip(&self.rooms) {
+            setting.drop_spare(room);
+        }
         let Some(lock) = self.lock.lock().take() else { return Ok(()) };
         let mut result = Ok(());
         for home in &self.homes {
@@ -393,6 +394,7 @@ fn lane_setting(
         epoch: format.epoch,
         segment_bytes: segment_bytes.max(SEGMENT_LIMIT),
         counters: counters.clone(),
+        prepared: AtomicU64::new(1),
     })
 }
 
@@ -491,6 +493,9 @@ impl Store {
             (format.major, format.minor) = (major, minor);
         }
         let lanes = usize::from(format.lanes);
+        let index_directory = dir.join(INDEX_DIRECTORY);
+        fs.create_dir_all(&index_directory)
+            .map_err(|e| Error::io("create", &index_directory, &e))?;
         let chains = recovery::survey(fs.as_ref(), dir, &format.uuid, lanes + 1)?;
         format.write(fs.as_ref(), dir)?;
         recovery::sweep(fs.as_ref(), dir, &chains)?;
@@ -544,12 +549,15 @@ impl Store {
                 room.clone(),
                 outcome.tail,
                 outcome.last_lsn,
-                chain.next_number(),
+                // The index may know of segments that are lost.
+                chain.next_number().max(outcome.tail.segment.saturating_add(1)),
                 chain.bytes(),
             ));
             settings.push(setting);
             rooms.push(room);
         }
+        // A shard whose name is lost with the power is made again from the whole log.
+        fs.sync_dir(&index_directory).map_err(|e| Error::io("sync", &index_directory, &e))?;
         let core = Arc::new(Core {
             fs,
             dir: dir.to_path_buf(),
@@ -584,6 +592,7 @@ impl Store {
                 let thread = spawn(format!("posthouse-lane{number}"), move || {
                     let Some(home) = worker.home(lane) else { return };
                     let _ended = Abandon(&home.jobs);
+                    let _kept = Released(home);
                     commit::run(&worker, lane, &mut log);
                 })?;
                 core.threads.lock().homes.push(thread);
@@ -847,6 +856,19 @@ struct Abandon<'a, T>(&'a JobQueue<T>);
 impl<T> Drop for Abandon<'_, T> {
     fn drop(&mut self) {
         self.0.abandon();
+    }
+}
+
+/// Nor does a reader wait for what a committer that is gone has promised. One that ended by a defect
+/// may not have shown it: the index says so.
+struct Released<'a>(&'a Home);
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.index.poison();
+        }
+        self.0.shown.keep(u64::MAX);
     }
 }
 

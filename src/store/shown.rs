@@ -65,6 +65,10 @@ mod tests {
                 shown.kept.load(Ordering::Acquire)
             })
         };
+        // It waits for 5 only if it began before 9 was promised.
+        while *shown.waiting.lock() == 0 {
+            std::thread::yield_now();
+        }
         shown.keep(4);
         shown.promise(9);
         shown.keep(7);

@@ -173,6 +173,8 @@ pub struct Core {
     index_counters: Arc<IndexCounters>,
     open_segments: Mutex<HashMap<(u8, u64), Arc<Segment>>>,
     closing: AtomicBool,
+    /// Held while the store is being closed.
+    ending: Mutex<()>,
     threads: Mutex<Threads>,
     lock: Mutex<Option<Box<dyn Lock>>>,
     report: RecoveryReport,
@@ -345,6 +347,8 @@ impl Core {
     /// Ends everything in order: new work is refused, what waits is done, a last checkpoint is made.
     fn close(&self) -> Result<()> {
         self.closing.store(true, Ordering::Release);
+        // A second caller waits for the first: the lock is released only when no thread writes any more.
+        let _alone = self.ending.lock();
         // The last handle may be dropped by a function that a committer calls.
         let own = std::thread::current().id();
         let join = |thread: JoinHandle<()>| {
@@ -573,6 +577,7 @@ impl Store {
             index_counters,
             open_segments: Mutex::default(),
             closing: AtomicBool::new(false),
+            ending: Mutex::default(),
             threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             report,

@@ -573,6 +573,36 @@ fn a_transaction_without_records_after_an_opening_keeps_no_reader_waiting() {
 }
 
 #[test]
+fn closing_twice_at_once_releases_the_lock_after_the_last_write() {
+    let (_, fs, dir) = memory_of(1);
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    let (entered, inside) = std::sync::mpsc::channel();
+    let (leave, left) = std::sync::mpsc::channel::<()>();
+    let change = Change::Row { table: Table::Value, key: vec![1], value: Some(vec![1]) };
+    store.commit_then(Lane(0), vec![change], move |_| {
+        entered.send(()).unwrap();
+        let _ = left.recv();
+    });
+    inside.recv().unwrap();
+    // The committer is at work: neither of two that close may let the next one in.
+    let closers: Vec<_> = (0..2)
+        .map(|_| {
+            let store = store.clone();
+            std::thread::spawn(move || store.close())
+        })
+        .collect();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let locked = Store::open(fs.clone(), SystemClock::shared(), &dir, small_options());
+    assert_eq!(locked.map(|_| ()).unwrap_err().kind(), Kind::Locked);
+    leave.send(()).unwrap();
+    for closer in closers {
+        closer.join().unwrap().unwrap();
+    }
+    open(&fs, &dir);
+}
+
+#[test]
 fn a_reader_does_not_wait_for_a_committer_that_died() {
     let (_, fs, dir) = memory_of(1);
     let store = open(&fs, &dir);

@@ -181,6 +181,7 @@ fn a_message_without_recipients_is_refused() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)]
 fn entries_that_are_removed_while_deliveries_end_block_no_lane() {
     let (_, fs, dir) = memory();
     let store = open(&fs, &dir);
@@ -221,6 +222,7 @@ fn entries_that_are_removed_while_deliveries_end_block_no_lane() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)]
 fn removing_an_entry_whose_last_step_fails_keeps_the_bytes_that_mailboxes_hold() {
     let (_, fs, dir) = memory();
     let store = open(&fs, &dir);

@@ -54,6 +54,7 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
+    #[allow(clippy::disallowed_methods)]
     fn a_reader_waits_for_what_was_promised_and_for_no_more() {
         let shown = Arc::new(Shown::default());
         shown.wait();

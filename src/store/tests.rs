@@ -556,6 +556,7 @@ fn what_was_refused_stays_away_after_closing_in_order() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)]
 fn a_transaction_without_records_after_an_opening_keeps_no_reader_waiting() {
     let (_, fs, dir) = memory();
     let store = open(&fs, &dir);
@@ -573,6 +574,7 @@ fn a_transaction_without_records_after_an_opening_keeps_no_reader_waiting() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)]
 fn closing_twice_at_once_releases_the_lock_after_the_last_write() {
     let (_, fs, dir) = memory_of(1);
     let store = open(&fs, &dir);
@@ -603,6 +605,7 @@ fn closing_twice_at_once_releases_the_lock_after_the_last_write() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods)]
 fn a_reader_does_not_wait_for_a_committer_that_died() {
     let (_, fs, dir) = memory_of(1);
     let store = open(&fs, &dir);

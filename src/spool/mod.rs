@@ -238,16 +238,25 @@ impl Spool {
     /// Takes an entry out of the queue for ever. `false` when there is none. Recipients that are accounts of
     /// this instance still get the message: it was accepted for them.
     pub fn remove(&self, id: MessageId) -> Result<bool> {
-        let ticket = {
+        let ticket = loop {
+            // Read without the lock: reading waits for a committer, and a committer may wait for the lock.
+            let was_crossing = self.crossings.lock().contains_key(&id);
+            let Some(entry) = self.store.queue_entry(id)? else { return Ok(false) };
+            let (locals, mut rest) = split(entry.recipients);
             // Under the lock, so that a delivery between lanes that ends now cannot put recipients back, nor
             // this its accounts.
             let mut crossings = self.crossings.lock();
-            let Some(entry) = self.store.queue_entry(id)? else { return Ok(false) };
-            let (mut locals, mut rest) = split(entry.recipients);
-            if let Some(remains) = crossings.get_mut(&id) {
-                rest = std::mem::take(&mut remains.recipients);
-                if remains.settled {
-                    locals.clear();
+            match crossings.get_mut(&id) {
+                Some(remains) if !remains.settled => {
+                    rest = std::mem::take(&mut remains.recipients);
+                }
+                None if !was_crossing => {}
+                // It is about to end, or has ended since: what was read is old. A transaction of the lane
+                // passes behind the one that ends it.
+                _ => {
+                    drop(crossings);
+                    self.store.commit(id.lane(), Vec::new()).wait()?;
+                    continue;
                 }
             }
             if rest.is_empty() {
@@ -262,7 +271,7 @@ impl Spool {
                 })
                 .collect();
             let change = Change::Queue { message: id, recipients, references: 0 };
-            self.store.commit(id.lane(), vec![change])
+            break self.store.commit(id.lane(), vec![change]);
         };
         ticket.wait().map(|_| true)
     }

@@ -179,3 +179,71 @@ fn a_message_without_recipients_is_refused() {
     let (_, ticket) = accept(&spool, &store, &[], Vec::new(), b"x");
     assert_eq!(ticket.wait().unwrap_err().kind(), Kind::InvalidArgument);
 }
+
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn entries_that_are_removed_while_deliveries_end_block_no_lane() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    let spool = Spool::open(&store).unwrap();
+    let all = accounts(&store);
+    for account in &all {
+        inbox(&store, *account);
+    }
+    let (done, answer) = std::sync::mpsc::channel();
+    let (to_remove, ids) = std::sync::mpsc::channel::<MessageId>();
+    {
+        let spool = spool.clone();
+        std::thread::spawn(move || {
+            let removed = ids.iter().filter(|id| spool.remove(*id).unwrap()).count();
+            done.send(removed)
+        });
+    }
+    let (sender, to) = (store.clone(), all.clone());
+    std::thread::spawn(move || {
+        for n in 0..300_u32 {
+            let home = n as usize % to.len();
+            let mut locals = to.clone();
+            locals.rotate_left(home);
+            let remotes = vec![remote("x@elsewhere.test")];
+            let (id, ticket) = accept(&spool, &sender, &locals, remotes, b"hello");
+            to_remove.send(id).unwrap();
+            ticket.wait().unwrap();
+            to_remove.send(id).unwrap();
+        }
+    });
+    let removed = answer.recv_timeout(std::time::Duration::from_secs(30));
+    assert_eq!(removed.expect("a lane stands still"), 300);
+    for account in &all {
+        assert_eq!(contents(&store, *account).len(), 300);
+    }
+    assert_eq!(store.queue_scan(None, 10).unwrap(), Vec::new());
+    healthy(&store);
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn removing_an_entry_whose_last_step_fails_keeps_the_bytes_that_mailboxes_hold() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    let spool = Spool::open(&store).unwrap();
+    let all = accounts(&store);
+    // As it stands on disk when the other lane has delivered and the home lane has not counted it.
+    let id = store.new_message_id(Lane(0));
+    let body = put_body(&store, id, b"hello");
+    inbox(&store, all[1]);
+    let here = RecipientState::Local(all[1], MailboxId::INBOX);
+    let local = QueueRecipient { state: here, ..remote("") };
+    let queue = vec![remote("x@y.test"), local.clone()];
+    let new = NewMessage { id, envelope: envelope(), body, deliver: Vec::new(), queue };
+    store.commit(Lane(0), vec![Change::Message(new)]).wait().unwrap();
+    let remains = Remains { recipients: vec![remote("x@y.test")], settled: true };
+    spool.crossings.lock().insert(id, remains);
+    let remover = spool.clone();
+    let removing = std::thread::spawn(move || remover.remove(id));
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    // The step fails.
+    spool.crossings.lock().remove(&id);
+    assert!(removing.join().unwrap().unwrap());
+    assert_eq!(store.queue_entry(id).unwrap().unwrap().recipients, vec![local]);
+}

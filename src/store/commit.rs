@@ -214,7 +214,10 @@ impl Committer<'_> {
                 let counters = &self.core.counters;
                 counters.transactions.fetch_add(members.len() as u64, Ordering::Relaxed);
                 counters.messages.fetch_add(messages, Ordering::Relaxed);
-                home.shown.promise(self.log.tail().lsn);
+                // What writes nothing shows nothing, and keeps no promise.
+                if !records.is_empty() {
+                    home.shown.promise(self.log.tail().lsn);
+                }
                 for member in members {
                     member.done.answer(Ok(member.committed));
                 }
@@ -330,11 +333,13 @@ impl Committer<'_> {
         Ok(released)
     }
 
-    /// Ends the lane in order: a last record tells recovery that all before it was durable.
+    /// Ends the lane in order: a last record tells recovery that all before it was durable. After a
+    /// failure it stands in a new segment, so that what was refused does not come back.
     fn seal(&mut self) {
         let tail = self.log.tail();
         let Some(home) = self.core.home(self.lane) else { return };
-        if !self.log.fits(record_len(0)) || tail.lsn == 0 {
+        let wanted = tail.lsn > 0 && self.log.fits(record_len(0));
+        if !wanted && !self.log.failed_behind_tail() {
             return;
         }
         let Ok(start) = self.log.start(record_len(0)) else { return };

@@ -22,7 +22,7 @@ pub struct Housekeeper {
 }
 
 struct Wanted {
-    spares: Vec<Option<(u64, u64)>>,
+    spares: Vec<Option<u64>>,
     checkpoint: bool,
     closing: bool,
 }
@@ -53,7 +53,7 @@ impl Housekeeper {
     }
 
     /// A lane wants a spare segment, or does not.
-    pub fn look_at(&self, lane: usize, wants: Option<(u64, u64)>) {
+    pub fn look_at(&self, lane: usize, wants: Option<u64>) {
         if wants.is_none() {
             return;
         }
@@ -87,7 +87,7 @@ pub fn run(core: &Core, checkpoint_millis: u64) {
                 .spares
                 .iter()
                 .enumerate()
-                .find_map(|(lane, spare)| spare.map(|(number, bytes)| (lane, number, bytes)));
+                .find_map(|(lane, spare)| spare.map(|bytes| (lane, bytes)));
             if spare.is_none() && !wanted.checkpoint {
                 let pause = Duration::from_millis(checkpoint_millis.max(1));
                 let waited = housekeeper.ready.wait_for(&mut wanted, pause);
@@ -98,12 +98,15 @@ pub fn run(core: &Core, checkpoint_millis: u64) {
                     continue;
                 }
             }
-            wanted.checkpoint = false;
+            // A spare comes first; the checkpoint stays wanted.
+            if spare.is_none() {
+                wanted.checkpoint = false;
+            }
             spare
         };
         match spare {
-            Some((lane, number, bytes)) => {
-                if let Err(e) = core.make_spare(lane, number, bytes) {
+            Some((lane, bytes)) => {
+                if let Err(e) = core.make_spare(lane, bytes) {
                     // The lane makes its segment itself when it needs one, and reports what stands in the way.
                     tracing::warn!("no spare segment for lane {lane}: {e}");
                 }

@@ -70,6 +70,9 @@ pub struct LaneSetting {
     pub segment_bytes: u64,
     /// Counters of the store.
     pub counters: Arc<LogCounters>,
+    /// Segments prepared so far: each is prepared under a name of its own, because the housekeeper and
+    /// the lane may prepare at the same time.
+    pub prepared: AtomicU64,
 }
 
 /// A lane's spare segment and what it takes to make one. Shared with the housekeeper.
@@ -86,9 +89,9 @@ impl SpareRoom {
 }
 
 impl LaneSetting {
-    /// Makes a spare of this many bytes under the name of segment `number`.
-    pub fn make_spare(&self, room: &SpareRoom, number: u64, bytes: u64) -> Result<()> {
-        let spare = self.prepare(number, bytes)?;
+    /// Makes a spare of this many bytes.
+    pub fn make_spare(&self, room: &SpareRoom, bytes: u64) -> Result<()> {
+        let spare = self.prepare(bytes)?;
         *room.spare.lock() = Some(spare);
         Ok(())
     }
@@ -101,7 +104,8 @@ impl LaneSetting {
         }
     }
 
-    fn prepare(&self, number: u64, bytes: u64) -> Result<Spare> {
+    fn prepare(&self, bytes: u64) -> Result<Spare> {
+        let number = self.prepared.fetch_add(1, Ordering::Relaxed);
         let path = segment::new_path(&self.dir, self.lane, number);
         let file = self.fs.open(&path, Open::Create).map_err(|e| Error::io("create", &path, &e))?;
         let allocated = file.set_len(0).and_then(|()| file.allocate(bytes));
@@ -140,6 +144,8 @@ pub struct Log {
     next_number: u64,
     /// Bytes of the lane's segments so far.
     held: u64,
+    /// A group that failed may stand behind the tail, where the next opening would find it.
+    failed_behind_tail: bool,
 }
 
 /// Where a group begins.
@@ -165,7 +171,17 @@ impl Log {
         next_number: u64,
         held: u64,
     ) -> Log {
-        Log { setting, room, active: None, tail, last_lsn, floor: last_lsn, next_number, held }
+        Log {
+            setting,
+            room,
+            active: None,
+            tail,
+            last_lsn,
+            floor: last_lsn,
+            next_number,
+            held,
+            failed_behind_tail: false,
+        }
     }
 
     /// Where the log ends as far as it is durable.
@@ -189,11 +205,11 @@ impl Log {
         self.last_lsn = lsn;
     }
 
-    /// Whether a spare should be made, as its number and bytes.
-    pub fn wants_spare(&self) -> Option<(u64, u64)> {
+    /// Whether a spare should be made, as its bytes.
+    pub fn wants_spare(&self) -> Option<u64> {
         let active = self.active.as_ref()?;
         let wants = active.end > active.capacity / 4 && !self.room.is_full();
-        wants.then(|| (self.next_number, self.planned_bytes()))
+        wants.then(|| self.planned_bytes())
     }
 
     fn planned_bytes(&self) -> u64 {
@@ -222,6 +238,11 @@ impl Log {
         }
     }
 
+    /// Whether a group that failed would be found by the next opening unless a new segment is begun.
+    pub fn failed_behind_tail(&self) -> bool {
+        self.failed_behind_tail
+    }
+
     /// Whether `need` more bytes fit in the active segment.
     pub fn fits(&self, need: u64) -> bool {
         self.active.as_ref().is_some_and(|a| a.end.saturating_add(need) <= a.capacity)
@@ -243,9 +264,34 @@ impl Log {
                     drop(spare.file);
                     let _ = setting.fs.remove_file(&spare.path);
                 }
-                setting.prepare(number, self.planned_bytes().max(need))?
+                setting.prepare(self.planned_bytes().max(need))?
             }
         };
+        let temporary = spare.path.clone();
+        let made = self.begin_segment(spare, number);
+        if made.is_err() {
+            // Its space is missing elsewhere. It may have its final name already; nothing is in it.
+            let path = segment::path(&setting.dir, setting.lane, number);
+            let _ = setting.fs.remove_file(&temporary);
+            let _ = setting.fs.remove_file(&path);
+        }
+        let active = made?;
+        if let Some(old) = old {
+            // What was allocated and not used goes back; the new header says where the old segment ends.
+            let _ = old.file.set_len(old_end);
+        }
+        self.held = self.held.saturating_add(active.capacity);
+        self.active = Some(active);
+        // The new segment is durable: whatever happens now, the next one names it.
+        self.tail.segment = number;
+        self.tail.end = HEADER_BYTES;
+        self.failed_behind_tail = false;
+        Ok(())
+    }
+
+    /// Gives a prepared file its header and its name.
+    fn begin_segment(&self, spare: Spare, number: u64) -> Result<Active> {
+        let setting = &self.setting;
         let mut salt = [0; 4];
         getrandom::fill(&mut salt).map_err(|e| {
             Error::new(crate::error::Kind::Internal, format!("no random numbers: {e}"))
@@ -276,17 +322,7 @@ impl Log {
             setting.fs.open(&path, Open::ReadWrite).map_err(|e| Error::io("open", &path, &e))?;
         setting.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         setting.counters.syncs.fetch_add(2, Ordering::Relaxed);
-        self.held = self.held.saturating_add(capacity);
-        if let Some(old) = old {
-            // What was allocated and not used goes back; the new header says where the old segment ends.
-            let _ = old.file.set_len(old_end);
-        }
-        self.active =
-            Some(Active { number, salt: header.salt, file, path, capacity, end: HEADER_BYTES });
-        // The new segment is durable: whatever happens now, the next one names it.
-        self.tail.segment = number;
-        self.tail.end = HEADER_BYTES;
-        Ok(())
+        Ok(Active { number, salt: header.salt, file, path, capacity, end: HEADER_BYTES })
     }
 
     /// Writes bytes at the end of the active segment. On an error the segment is given up.
@@ -320,6 +356,7 @@ impl Log {
     /// Leaves the active segment for ever, with everything behind the tail.
     fn give_up(&mut self) {
         self.active = None;
+        self.failed_behind_tail = true;
         self.last_lsn = self.tail.lsn.max(self.floor);
     }
 
@@ -338,5 +375,49 @@ impl Log {
 pub fn put_header(record: &mut [u8], header: &Header, salt: u32) {
     if let Some(target) = record.first_chunk_mut() {
         *target = header.encode(salt);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::segment::Segment;
+    use super::*;
+    use crate::vfs::memory::MemoryFs;
+
+    fn setting(fs: &MemoryFs) -> Arc<LaneSetting> {
+        let dir = PathBuf::from("/lane");
+        fs.create_dir_all(&dir.join(segment::DIRECTORY)).unwrap();
+        Arc::new(LaneSetting {
+            fs: Arc::new(fs.clone()),
+            dir,
+            uuid: [7; 16],
+            lane: 0,
+            epoch: 1,
+            segment_bytes: 1 << 20,
+            counters: Arc::default(),
+            prepared: AtomicU64::new(1),
+        })
+    }
+
+    #[test]
+    fn a_spare_that_is_made_while_the_lane_moves_on_by_itself_is_another_file() {
+        let fs = MemoryFs::new();
+        let setting = setting(&fs);
+        let room = Arc::new(SpareRoom::default());
+        let mut log = Log::new(setting.clone(), room.clone(), Tail::default(), 0, 1, 0);
+        // The housekeeper is in the middle of it when the lane makes segment 1 itself.
+        let spare = setting.prepare(1 << 20).unwrap();
+        log.roll(0).unwrap();
+        log.write(b"12345678").unwrap();
+        log.take_lsn();
+        log.sync().unwrap();
+        *room.spare.lock() = Some(spare);
+        log.roll(0).unwrap();
+        for number in [1, 2] {
+            Segment::open(&fs, &setting.dir, &setting.uuid, 0, number).unwrap();
+        }
+        let path = segment::path(&setting.dir, 0, 1);
+        let bytes = crate::vfs::read_small(&fs, &path, 1 << 20).unwrap();
+        assert_eq!(&bytes[HEADER_BYTES as usize..], b"12345678");
     }
 }

@@ -174,6 +174,8 @@ pub struct Core {
     index_counters: Arc<IndexCounters>,
     open_segments: Mutex<HashMap<(u8, u64), Arc<Segment>>>,
     closing: AtomicBool,
+    /// Held while the store is being closed.
+    ending: Mutex<()>,
     threads: Mutex<Threads>,
     lock: Mutex<Option<Box<dyn Lock>>>,
     report: RecoveryReport,
@@ -186,8 +188,7 @@ struct Threads {
     housekeeper: Option<JoinHandle<()>>,
 }
 
-/// An ordinary lane as its committer and its readers share it.
-/// A lane with its shard of the index.
+/// An ordinary lane with its shard of the index, as its committer and its readers share it.
 struct Home {
     jobs: JobQueue<Transaction>,
     index: Box<dyn IndexKv>,
@@ -321,11 +322,9 @@ impl Core {
         Ok(segment)
     }
 
-    fn make_spare(&self, lane: usize, number: u64, bytes: u64) -> Result<()> {
+    fn make_spare(&self, lane: usize, bytes: u64) -> Result<()> {
         match (self.settings.get(lane), self.rooms.get(lane)) {
-            (Some(setting), Some(room)) if !room.is_full() => {
-                setting.make_spare(room, number, bytes)
-            }
+            (Some(setting), Some(room)) if !room.is_full() => setting.make_spare(room, bytes),
             _ => Ok(()),
         }
     }
@@ -351,6 +350,8 @@ impl Core {
     /// Ends everything in order: new work is refused, what waits is done, a last checkpoint is made.
     fn close(&self) -> Result<()> {
         self.closing.store(true, Ordering::Release);
+        // A second caller waits for the first: the lock is released only when no thread writes any more.
+        let _alone = self.ending.lock();
         // The last handle may be dropped by a function that a committer calls.
         let own = std::thread::current().id();
         let join = |thread: JoinHandle<()>| {
@@ -367,6 +368,10 @@ impl Core {
         threads.homes.drain(..).for_each(join);
         self.housekeeper.close();
         threads.housekeeper.take().map(join);
+        // One may have been made after its lane ended.
+        for (setting, room) in self.settings.iter().zip(&self.rooms) {
+            setting.drop_spare(room);
+        }
         let Some(lock) = self.lock.lock().take() else { return Ok(()) };
         let mut result = Ok(());
         for home in &self.homes {
@@ -396,6 +401,7 @@ fn lane_setting(
         epoch: format.epoch,
         segment_bytes: segment_bytes.max(SEGMENT_LIMIT),
         counters: counters.clone(),
+        prepared: AtomicU64::new(1),
     })
 }
 
@@ -494,6 +500,9 @@ impl Store {
             (format.major, format.minor) = (major, minor);
         }
         let lanes = usize::from(format.lanes);
+        let index_directory = dir.join(INDEX_DIRECTORY);
+        fs.create_dir_all(&index_directory)
+            .map_err(|e| Error::io("create", &index_directory, &e))?;
         let chains = recovery::survey(fs.as_ref(), dir, &format.uuid, lanes + 1)?;
         format.write(fs.as_ref(), dir)?;
         recovery::sweep(fs.as_ref(), dir, &chains)?;
@@ -548,12 +557,15 @@ impl Store {
                 room.clone(),
                 outcome.tail,
                 outcome.last_lsn,
-                chain.next_number(),
+                // The index may know of segments that are lost.
+                chain.next_number().max(outcome.tail.segment.saturating_add(1)),
                 chain.bytes(),
             ));
             settings.push(setting);
             rooms.push(room);
         }
+        // A shard whose name is lost with the power is made again from the whole log.
+        fs.sync_dir(&index_directory).map_err(|e| Error::io("sync", &index_directory, &e))?;
         let core = Arc::new(Core {
             fs,
             dir: dir.to_path_buf(),
@@ -569,6 +581,7 @@ impl Store {
             index_counters,
             open_segments: Mutex::default(),
             closing: AtomicBool::new(false),
+            ending: Mutex::default(),
             threads: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             report,
@@ -588,6 +601,7 @@ impl Store {
                 let thread = spawn(format!("posthouse-lane{number}"), move || {
                     let Some(home) = worker.home(lane) else { return };
                     let _ended = Abandon(&home.jobs);
+                    let _kept = Released(home);
                     commit::run(&worker, lane, &mut log);
                 })?;
                 core.threads.lock().homes.push(thread);
@@ -852,6 +866,19 @@ struct Abandon<'a, T>(&'a JobQueue<T>);
 impl<T> Drop for Abandon<'_, T> {
     fn drop(&mut self) {
         self.0.abandon();
+    }
+}
+
+/// Nor does a reader wait for what a committer that is gone has promised. One that ended by a defect
+/// may not have shown it: the index says so.
+struct Released<'a>(&'a Home);
+
+impl Drop for Released<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.index.poison();
+        }
+        self.0.shown.keep(u64::MAX);
     }
 }
 

@@ -390,6 +390,9 @@ impl Recovery<'_> {
                     at = place;
                 }
                 None => {
+                    // A later header counts those that are lost behind the last one known of here.
+                    let lost = state.last_lsn.saturating_add(1).saturating_sub(expected);
+                    state.lost = state.lost.saturating_add(lost);
                     let end = found.end.unwrap_or(scanner.end());
                     self.damage(format!("{}: bytes {at} to {end}: {why}", path.display()));
                     break;

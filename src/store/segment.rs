@@ -297,7 +297,13 @@ impl<'a> Scanner<'a> {
             let salt = self.salt;
             let end = self.end;
             // One pass over what the window holds, with a look at each aligned place.
-            let len = WINDOW.min(usize::try_from(end.saturating_sub(at)).unwrap_or(WINDOW));
+            // What the window still holds comes first: it is not read again for each record in it.
+            let held = match at.checked_sub(self.window_at) {
+                Some(from) => (self.window.len() as u64).saturating_sub(from),
+                None => 0,
+            };
+            let len = if held >= HEADER_LEN as u64 { held } else { WINDOW as u64 };
+            let len = usize::try_from(len.min(end.saturating_sub(at))).unwrap_or(WINDOW);
             let window = self.bytes(at, len)?;
             let mut candidate = None;
             let mut steps = 0_u64;
@@ -353,6 +359,37 @@ mod tests {
             flipped[at] ^= 0x40;
             assert_eq!(SegmentHeader::decode(&flipped), Err(Malformed), "byte {at}");
         }
+    }
+
+    #[test]
+    fn searching_for_many_records_reads_each_byte_about_once() {
+        use crate::vfs::memory::{MemoryFs, Operation};
+        use std::sync::atomic::{AtomicU32, Ordering};
+        let fs = MemoryFs::new();
+        let file = fs.open(Path::new("segment"), Open::Create).unwrap();
+        let count = 100_000_u64;
+        let mut bytes = Vec::new();
+        for lsn in 1..=count {
+            let (body_len, body_crc) = (0, 0);
+            let (kind, version, flags, durable_delta) = (14, 1, 1, 1);
+            let header = Header { body_len, kind, version, flags, body_crc, lsn, durable_delta };
+            bytes.extend_from_slice(&header.encode(9));
+        }
+        file.write_at(&bytes, 0).unwrap();
+        let reads = Arc::new(AtomicU32::new(0));
+        let counted = reads.clone();
+        fs.on_operation(move |operation, _| {
+            counted.fetch_add(u32::from(operation == Operation::Read), Ordering::Relaxed);
+            Ok(())
+        });
+        let mut scanner = Scanner::new(file.as_ref(), 9, u64::MAX).unwrap();
+        let (mut at, mut found) = (0, 0);
+        while let Some((place, header)) = scanner.search(at, 1).unwrap() {
+            at = place + header.record_len();
+            found += 1;
+        }
+        assert_eq!(found, count);
+        assert!(reads.load(Ordering::Relaxed) < 20, "{reads:?}");
     }
 
     #[test]

@@ -268,6 +268,8 @@ fn a_log_torn_at_any_length_keeps_whole_messages() {
     let mut ends = Vec::new();
     for bytes in &sent {
         send(&store, A, bytes).wait().unwrap();
+        // The tail moves when the index shows the message, which reading waits for.
+        store.mailboxes(A).unwrap();
         ends.push(store.handle.core.homes[usize::from(lane.0)].tail.lock().end);
     }
     let state = memory.copy();
@@ -513,6 +515,131 @@ fn a_failing_write_or_sync_is_answered_and_the_store_goes_on() {
 }
 
 #[test]
+fn a_lane_whose_last_segment_was_lost_keeps_what_comes_after() {
+    let (memory, fs, dir) = memory_of(1);
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    store.close().unwrap();
+    let store = open(&fs, &dir);
+    send(&store, A, b"lost").wait().unwrap();
+    store.close().unwrap();
+    memory.remove_file(&segments(&memory, &dir, 0).pop().unwrap()).unwrap();
+    let store = open(&fs, &dir);
+    assert_eq!(store.recovery_report().damage.len(), 1);
+    for n in 0..3 {
+        send(&store, A, &pattern(2000, n)).wait().unwrap();
+    }
+    // The index is lost as well: the log alone decides.
+    let state = memory.copy();
+    state.remove_file(&dir.join("index/00.redb")).unwrap();
+    let store = open(&shared(&state), &dir);
+    assert_eq!(contents(&store, A), (0..3).map(|n| pattern(2000, n)).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_refused_stays_away_after_closing_in_order() {
+    use crate::vfs::memory::Operation;
+    let (memory, fs, dir) = memory_of(1);
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    send(&store, A, b"kept").wait().unwrap();
+    memory.on_operation(|operation, path| {
+        let log = path.extension().is_some_and(|e| e == "phl");
+        if log && operation == Operation::Sync { Err(std::io::Error::other("x")) } else { Ok(()) }
+    });
+    send(&store, A, b"refused").wait().unwrap_err();
+    memory.forget_hook();
+    store.close().unwrap();
+    let store = open(&fs, &dir);
+    assert_eq!(contents(&store, A), vec![b"kept".to_vec()]);
+    assert_eq!(store.recovery_report().damage, Vec::<String>::new());
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn a_transaction_without_records_after_an_opening_keeps_no_reader_waiting() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    send(&store, A, b"x").wait().unwrap();
+    store.close().unwrap();
+    let store = open(&fs, &dir);
+    // It exists: nothing is written.
+    inbox(&store, A);
+    let (done, answer) = std::sync::mpsc::channel();
+    let reader = store.clone();
+    std::thread::spawn(move || done.send(reader.mailboxes(A).map(|heads| heads.len())));
+    let found = answer.recv_timeout(std::time::Duration::from_secs(10));
+    assert_eq!(found.expect("the reader waits for ever").unwrap(), 1);
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn closing_twice_at_once_releases_the_lock_after_the_last_write() {
+    let (_, fs, dir) = memory_of(1);
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    let (entered, inside) = std::sync::mpsc::channel();
+    let (leave, left) = std::sync::mpsc::channel::<()>();
+    let change = Change::Row { table: Table::Value, key: vec![1], value: Some(vec![1]) };
+    store.commit_then(Lane(0), vec![change], move |_| {
+        entered.send(()).unwrap();
+        let _ = left.recv();
+    });
+    inside.recv().unwrap();
+    // The committer is at work: neither of two that close may let the next one in.
+    let closers: Vec<_> = (0..2)
+        .map(|_| {
+            let store = store.clone();
+            std::thread::spawn(move || store.close())
+        })
+        .collect();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    let locked = Store::open(fs.clone(), SystemClock::shared(), &dir, small_options());
+    assert_eq!(locked.map(|_| ()).unwrap_err().kind(), Kind::Locked);
+    leave.send(()).unwrap();
+    for closer in closers {
+        closer.join().unwrap().unwrap();
+    }
+    open(&fs, &dir);
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn a_reader_does_not_wait_for_a_committer_that_died() {
+    let (_, fs, dir) = memory_of(1);
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    let change = Change::Row { table: Table::Value, key: vec![1], value: Some(vec![1]) };
+    store.commit_then(Lane(0), vec![change], |_| panic!("planted"));
+    let (done, answer) = std::sync::mpsc::channel();
+    let reader = store.clone();
+    std::thread::spawn(move || {
+        // The committer has answered by then, and is gone.
+        let _ = reader.commit(Lane(0), Vec::new()).wait();
+        done.send(reader.mailboxes(A).map_err(|e| e.kind()))
+    });
+    let found = answer.recv_timeout(std::time::Duration::from_secs(10));
+    assert_eq!(found.expect("the reader waits for ever"), Err(Kind::Corrupt));
+}
+
+#[test]
+fn an_index_directory_that_was_removed_is_made_again() {
+    let (memory, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    send(&store, A, b"x").wait().unwrap();
+    store.close().unwrap();
+    let index = dir.join(INDEX_DIRECTORY);
+    for entry in memory.read_dir(&index).unwrap() {
+        memory.remove_file(&index.join(entry.name)).unwrap();
+    }
+    memory.remove_dir(&index).unwrap();
+    let store = open(&fs, &dir);
+    assert_eq!(contents(&store, A), vec![b"x".to_vec()]);
+}
+
+#[test]
 fn a_disk_that_fails_at_the_nth_operation_never_makes_an_answer_a_lie() {
     for n in 1..80 {
         let (memory, fs, dir) = memory_of(1);
@@ -612,7 +739,10 @@ fn the_log_takes_at_most_200_bytes_beside_a_message_of_4_kib() {
     let store = open(&fs, &dir);
     inbox(&store, A);
     let lane = store.lane_of(A);
-    let end = || store.handle.core.homes[usize::from(lane.0)].tail.lock().end;
+    let end = || {
+        store.mailboxes(A).unwrap();
+        store.handle.core.homes[usize::from(lane.0)].tail.lock().end
+    };
     let before = end();
     for n in 0..100 {
         send(&store, A, &pattern(4096, n)).wait().unwrap();

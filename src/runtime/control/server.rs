@@ -22,7 +22,7 @@ use tokio::time::timeout;
 
 use super::{
     ANSWER_BYTES, Administrator, Answer, FILE, GREETING, GREETING_BYTES, Place, REQUEST_BYTES,
-    TOKEN_BYTES, WELCOME,
+    TOKEN_BYTES, welcome,
 };
 use crate::error::{Error, Kind, Result, kind_of_io};
 use crate::sync::{Condvar, Mutex};
@@ -53,6 +53,7 @@ pub struct ControlServer {
 
 struct Shared {
     token: String,
+    proof: String,
     administrator: Arc<dyn Administrator>,
     connections: Arc<Semaphore>,
     running: Arc<Semaphore>,
@@ -83,13 +84,14 @@ impl ControlServer {
         let (listener, port) = listen().map_err(|e: std::io::Error| {
             Error::new(kind_of_io(&e), format!("cannot listen for administration: {e}"))
         })?;
-        let token = token()?;
+        let (token, proof) = (secret()?, secret()?);
         let file = instance.join(FILE);
-        let text = Place { port, token: token.clone() }.text();
+        let text = Place { port, token: token.clone(), proof: proof.clone() }.text();
         vfs::replace(fs.as_ref(), &file, text.as_bytes())
             .map_err(|e| Error::io("write", &file, &e))?;
         let shared = Arc::new(Shared {
             token,
+            proof,
             administrator,
             connections: Arc::new(Semaphore::new(CONNECTIONS)),
             running: Arc::new(Semaphore::new(RUNNING)),
@@ -126,7 +128,8 @@ impl Drop for ControlServer {
     }
 }
 
-fn token() -> Result<String> {
+/// A token or a proof.
+fn secret() -> Result<String> {
     use std::fmt::Write;
     let mut bytes = [0; TOKEN_BYTES];
     getrandom::fill(&mut bytes)
@@ -171,7 +174,7 @@ async fn converse(stream: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()
     if !known {
         return Ok(());
     }
-    wire.send(format!("{WELCOME}\n").as_bytes()).await?;
+    wire.send(format!("{}\n", welcome(&shared.proof)).as_bytes()).await?;
     loop {
         let Ok(request) = timeout(REQUEST_TIME, wire.line(REQUEST_BYTES)).await else {
             return Ok(());

@@ -628,7 +628,7 @@ fn starting_stopping_and_closing_from_several_threads_leaves_nothing_behind() {
         let control = house.path().join("control");
         std::thread::scope(|scope| {
             for n in 0..4 {
-                let (engine, control) = (&engine, &control);
+                let engine = &engine;
                 scope.spawn(move || {
                     for _ in 0..20 {
                         if n % 2 == 0 {
@@ -637,7 +637,6 @@ fn starting_stopping_and_closing_from_several_threads_leaves_nothing_behind() {
                             engine.stop().unwrap();
                         }
                     }
-                    let _ = control;
                 });
             }
         });
@@ -650,4 +649,29 @@ fn starting_stopping_and_closing_from_several_threads_leaves_nothing_behind() {
         assert!(engine.listeners().is_empty(), "a closed engine serves");
         assert!(!control.exists());
     }
+}
+
+#[test]
+fn a_close_waits_for_a_stop_that_drains_on_another_thread() {
+    use std::time::Duration;
+
+    let house = House::new();
+    house.set_up(&["smtp"]);
+    let engine = house.open(&["user1"], Options::default());
+    engine.start().unwrap();
+    let mut smtp = greet(&engine, "smtp");
+    smtp.command("MAIL FROM:<a@else.test>", "250 ");
+    smtp.command("RCPT TO:<user1@example.test>", "250 ");
+    smtp.command("DATA", "354 ");
+    std::thread::scope(|scope| {
+        scope.spawn(|| engine.stop().unwrap());
+        std::thread::sleep(Duration::from_millis(200));
+        let (closed, is_closed) = std::sync::mpsc::channel();
+        let engine = &engine;
+        scope.spawn(move || closed.send(engine.close()).unwrap());
+        assert!(is_closed.recv_timeout(Duration::from_millis(500)).is_err(), "a session is alive");
+        smtp.command(".", "421 4.3.2 ");
+        is_closed.recv_timeout(Duration::from_secs(10)).unwrap().unwrap();
+    });
+    assert_eq!(engine.start().unwrap_err().kind(), Kind::Stopped);
 }

@@ -301,6 +301,19 @@ fn who_has_a_dead_engines_port_and_does_not_know_its_file_is_told_nothing() {
 }
 
 #[test]
+fn strangers_who_say_nothing_do_not_keep_an_administrator_out() {
+    let house = House::new();
+    let _server = house.start();
+    let strangers: Vec<_> = (0..64).map(|_| house.raw(b"")).collect();
+    let mut client = house.client();
+    // Nor is an administrator sent away for strangers who come later.
+    let more: Vec<_> = (0..64).map(|_| house.raw(b"")).collect();
+    assert!(ask(&mut client, "a").is_ok());
+    assert!(ask(&mut house.client(), "b").is_ok());
+    drop((strangers, more));
+}
+
+#[test]
 fn a_damaged_file_counts_as_none() {
     let house = House::new();
     for text in ["", "\n", "25", "0 00\n", "70000 00\n", &format!("25 {}\n", "g".repeat(64))] {

@@ -534,3 +534,144 @@ fn an_account_that_is_removed_is_unknown_at_once_and_its_mail_is_gone() {
     assert!(engine.mailbox_list("user1@example.test", MailboxId::INBOX, 0, 9).unwrap().is_empty());
     assert!(engine.check(&mut |_, _| ()).unwrap().problems.is_empty());
 }
+
+#[test]
+fn a_peer_that_never_stops_sending_does_not_hold_up_the_others() {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    let house = House::new();
+    house.set_up(&["smtp"]);
+    let engine = house.open(&[], Options { threads: 1, ..Options::default() });
+    engine.start().unwrap();
+    let mut writing = TcpStream::connect(port(&engine, "smtp")).unwrap();
+    let mut reading = writing.try_clone().unwrap();
+    // Replies are taken as fast as they come, so that nothing but fairness can hold the flood up.
+    let reader = std::thread::spawn(move || {
+        let mut sink = [0; 65536];
+        while reading.read(&mut sink).is_ok_and(|read| read > 0) {}
+    });
+    let flood = writing.try_clone().unwrap();
+    let writer = std::thread::spawn(move || {
+        let noops = b"NOOP\r\n".repeat(20_000);
+        while writing.write_all(&noops).is_ok() {}
+    });
+    std::thread::sleep(std::time::Duration::from_millis(300));
+
+    // Fails after ten seconds.
+    for _ in 0..5 {
+        greet(&engine, "smtp").command("NOOP", "250 ");
+    }
+    // The flood does not keep the engine's end from being heard either: a stop need not wait for its time to be over.
+    let begin = std::time::Instant::now();
+    engine.stop().unwrap();
+    assert!(begin.elapsed() < std::time::Duration::from_secs(8), "{:?}", begin.elapsed());
+    let _ = flood.shutdown(std::net::Shutdown::Both);
+    writer.join().unwrap();
+    reader.join().unwrap();
+}
+
+#[test]
+fn a_start_that_fails_inside_a_hosts_own_runtime_is_an_error_and_no_panic() {
+    let house = House::new();
+    house.set_up(&["smtp"]);
+    let engine = house.open(&[], Options::default());
+    engine.start().unwrap();
+    let taken = port(&engine, "smtp");
+    let other = House::new();
+    other.set_up(&["smtp"]);
+    let file = other.path().join("posthouse.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("127.0.0.1:0", &taken.to_string())).unwrap();
+    let second = other.open(&[], Options::default());
+    let host = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let error = host.block_on(async { second.start().unwrap_err() });
+    assert_eq!(error.kind(), Kind::AddressInUse);
+}
+
+#[test]
+fn an_event_sink_may_ask_the_engine_that_tells_it() {
+    let house = House::new();
+    house.set_up(&["smtp"]);
+    let seen: Arc<Mutex<Vec<usize>>> = Arc::default();
+    let engine: Arc<Mutex<Option<std::sync::Weak<Engine>>>> = Arc::default();
+    let options = Options {
+        events: Some(Arc::new({
+            let (seen, engine) = (Arc::clone(&seen), Arc::clone(&engine));
+            move |event: &Event<'_>| {
+                if let Event::Listening { .. } = event {
+                    let engine = engine.lock().unwrap().as_ref().unwrap().upgrade().unwrap();
+                    seen.lock().unwrap().push(engine.listeners().len());
+                }
+            }
+        })),
+        ..Options::default()
+    };
+    let opened = house.open(&[], options);
+    *engine.lock().unwrap() = Some(Arc::downgrade(&opened));
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        opened.start().unwrap();
+        done.send(opened).unwrap();
+    });
+    let opened = ended.recv_timeout(std::time::Duration::from_secs(10)).expect("start returns");
+    assert_eq!(*seen.lock().unwrap(), [1]);
+    opened.close().unwrap();
+}
+
+#[test]
+fn starting_stopping_and_closing_from_several_threads_leaves_nothing_behind() {
+    for _ in 0..5 {
+        let house = House::new();
+        house.set_up(&["smtp"]);
+        let engine = house.open(&[], Options::default());
+        let control = house.path().join("control");
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let engine = &engine;
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        if n % 2 == 0 {
+                            engine.start().unwrap();
+                        } else {
+                            engine.stop().unwrap();
+                        }
+                    }
+                });
+            }
+        });
+        engine.start().unwrap();
+        assert!(control.exists(), "a late stop took the control file of a later start away");
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..50).for_each(|_| drop(engine.start())));
+            scope.spawn(|| engine.close().unwrap());
+        });
+        assert!(engine.listeners().is_empty(), "a closed engine serves");
+        assert!(!control.exists());
+    }
+}
+
+#[test]
+fn a_close_waits_for_a_stop_that_drains_on_another_thread() {
+    use std::time::Duration;
+
+    let house = House::new();
+    house.set_up(&["smtp"]);
+    let engine = house.open(&["user1"], Options::default());
+    engine.start().unwrap();
+    let mut smtp = greet(&engine, "smtp");
+    smtp.command("MAIL FROM:<a@else.test>", "250 ");
+    smtp.command("RCPT TO:<user1@example.test>", "250 ");
+    smtp.command("DATA", "354 ");
+    std::thread::scope(|scope| {
+        scope.spawn(|| engine.stop().unwrap());
+        std::thread::sleep(Duration::from_millis(200));
+        let (closed, is_closed) = std::sync::mpsc::channel();
+        let engine = &engine;
+        scope.spawn(move || closed.send(engine.close()).unwrap());
+        assert!(is_closed.recv_timeout(Duration::from_millis(500)).is_err(), "a session is alive");
+        smtp.command(".", "421 4.3.2 ");
+        is_closed.recv_timeout(Duration::from_secs(10)).unwrap().unwrap();
+    });
+    assert_eq!(engine.start().unwrap_err().kind(), Kind::Stopped);
+}

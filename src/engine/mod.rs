@@ -101,6 +101,9 @@ pub struct Engine {
     shared: Arc<Shared>,
     options: Options,
     running: Mutex<Option<Running>>,
+    /// Held by whoever starts, stops or closes, for as long as it takes: a stop has drained, and its control file is
+    /// gone, before the next start makes its own. Never while the host is told of an event.
+    turn: Mutex<()>,
     closed: AtomicBool,
 }
 
@@ -135,6 +138,7 @@ impl Engine {
             shared,
             options,
             running: Mutex::new(None),
+            turn: Mutex::new(()),
             closed: AtomicBool::new(false),
         }))
     }
@@ -152,9 +156,9 @@ impl Engine {
     /// Binds all listeners, then serves. When one cannot be bound none is kept, and the error names it.
     /// Without effect when it serves already.
     pub fn start(self: &Arc<Self>) -> Result<()> {
+        let turn = self.turn.lock();
         self.opened()?;
-        let mut running = self.running.lock();
-        if running.is_some() {
+        if self.running.lock().is_some() {
             return Ok(());
         }
         let tls = match &self.config.tls {
@@ -173,10 +177,12 @@ impl Engine {
             on_thread_start: log::thread_hook(self.options.log.clone(), self.options.log_level),
         })?;
         let control = admin::control(server.handle(), &self.fs, &self.path, Arc::downgrade(self))?;
-        for (config, address) in server.listening() {
-            self.shared.emit(&Event::Listening { name: config.name, address: *address });
+        *self.running.lock() = Some(Running { control, server });
+        let listeners = self.listeners();
+        drop(turn);
+        for Listening { config, address } in listeners {
+            self.shared.emit(&Event::Listening { name: config.name, address });
         }
-        *running = Some(Running { control, server });
         Ok(())
     }
 
@@ -195,22 +201,34 @@ impl Engine {
     /// Stops serving: no new connections, 421 to idle ones, running transactions may end within the
     /// configured time. Returns when every connection is gone. May be started again. Without effect when not started.
     pub fn stop(&self) -> Result<()> {
-        let running = self.running.lock().take();
-        if let Some(running) = running {
-            running.control.stop();
-            running.server.stop();
+        let turn = self.turn.lock();
+        let stopped = self.end_serving();
+        drop(turn);
+        if stopped {
             self.shared.emit(&Event::Stopped);
         }
         Ok(())
     }
 
+    /// Stops serving within the caller's turn; whether there was anything to stop.
+    fn end_serving(&self) -> bool {
+        let Some(Running { control, server }) = self.running.lock().take() else { return false };
+        control.stop();
+        server.stop();
+        true
+    }
+
     /// Stops, closes the store, releases the lock. Later calls answer `Stopped`.
     pub fn close(&self) -> Result<()> {
-        self.stop()?;
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
+        let turn = self.turn.lock();
+        let stopped = self.end_serving();
+        let closed =
+            if self.closed.swap(true, Ordering::AcqRel) { Ok(()) } else { self.store.close() };
+        drop(turn);
+        if stopped {
+            self.shared.emit(&Event::Stopped);
         }
-        self.store.close()
+        closed
     }
 
     fn opened(&self) -> Result<()> {

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
 
 use super::tls::{Acceptor, Tls};
 use crate::service::{Conversation, Progress, Settled, Wait};
@@ -99,6 +100,9 @@ impl Connection {
         }
         let mut progress = self.advance_pending();
         loop {
+            // A socket that is ready at once, again and again, never makes a task wait: without this a peer that
+            // does not stop sending would have its thread for itself.
+            consume_budget().await;
             if !matches!(progress, Progress::NeedInput) || !self.out.is_empty() {
                 self.flush().await?;
             }
@@ -141,6 +145,10 @@ impl Connection {
             self.out = Vec::new();
         }
         loop {
+            // Asked first, because a peer that does not stop sending would always be first.
+            if !self.told && !matches!(self.stopping.has_changed(), Ok(false)) {
+                return Ok(self.tell_of_the_end());
+            }
             let wake = wait_readable(
                 &self.stream,
                 if self.told { None } else { Some(&mut self.stopping) },
@@ -150,11 +158,7 @@ impl Connection {
             .await?;
             match wake {
                 Wake::Deadline => return Ok(self.advance_pending()),
-                Wake::Stopping => {
-                    self.told = true;
-                    self.conversation.shutdown();
-                    return Ok(self.advance_pending());
-                }
+                Wake::Stopping => return Ok(self.tell_of_the_end()),
                 Wake::Readable => {
                     if let Some(progress) = self.read()? {
                         return Ok(progress);
@@ -162,6 +166,12 @@ impl Connection {
                 }
             }
         }
+    }
+
+    fn tell_of_the_end(&mut self) -> Progress {
+        self.told = true;
+        self.conversation.shutdown();
+        self.advance_pending()
     }
 
     /// Reads once and advances; `None` when there was nothing to read after all.
@@ -256,6 +266,8 @@ impl Connection {
         let drained = async {
             let mut sink = [0; 4096];
             loop {
+                // Else the time-out around this would never be looked at while the peer sends.
+                consume_budget().await;
                 self.stream.readable().await?;
                 match self.stream.try_read(&mut sink) {
                     Ok(0) => return Ok::<(), io::Error>(()),

@@ -96,7 +96,15 @@ impl Server {
             plan.listeners
                 .iter()
                 .map(|config| bind(config, plan.tls.is_some()))
-                .collect::<Result<Vec<_>>>()?
+                .collect::<Result<Vec<_>>>()
+        };
+        let bound = match bound {
+            Ok(bound) => bound,
+            Err(error) => {
+                // Dropping it would wait for its threads, which panics where the host runs tasks of its own.
+                runtime.shutdown_background();
+                return Err(error);
+            }
         };
         let listening: Vec<_> =
             bound.iter().map(|(config, address, _)| (config.clone(), *address)).collect();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::smtp::log_in;
 use super::{Conversation, Link, MaildropLock, Progress, Settled, Shared, Wait};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::pop3::server::{Denial, Entry, Event, Maildrop, Offer, Server, ServerConfig};
 use crate::sasl::Question;
 use crate::session::{Next, Session};
@@ -83,10 +83,15 @@ impl Conversation for Pop3Conversation {
             let step = self.server.step(now, rest, out);
             used += step.consumed;
             let wait = match step.next {
-                Next::NeedInput => return (used, Progress::NeedInput),
+                Next::NeedInput => {
+                    // TOP ends before its message does: an idle connection keeps no message in memory.
+                    self.reading = None;
+                    return (used, Progress::NeedInput);
+                }
                 Next::Blocked => return (used, Progress::Blocked),
                 Next::Closed => {
                     self.open = None;
+                    self.reading = None;
                     return (used, Progress::Closed);
                 }
                 Next::Event(Event::Connect) => {
@@ -254,6 +259,12 @@ fn piece(
     let mut bytes = vec![0; left.min(max)];
     let read = reader.read_at(offset, &mut bytes)?;
     bytes.truncate(read);
-    let last = read == 0 || offset.saturating_add(read as u64) >= reader.len();
+    let end = offset.saturating_add(read as u64);
+    if read == 0 && end < reader.len() {
+        // A part must not pass for the whole.
+        let text = format!("message {message} ends at byte {end} of {}", reader.len());
+        return Err(Error::new(Kind::Corrupt, text));
+    }
+    let last = end >= reader.len();
     Ok(Piece { index, reader, bytes, last })
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{ANSWER_BYTES, GREETING, Place, REQUEST_BYTES, WELCOME};
+use super::{ANSWER_BYTES, GREETING, Place, REQUEST_BYTES, welcome};
 use crate::error::{Error, Kind, Result, kind_of_io};
 use crate::vfs::Fs;
 
@@ -57,9 +57,10 @@ impl Client {
             Ok::<_, std::io::Error>(Client { stream, input: Vec::new() })
         };
         let Ok(mut client) = connect() else { return Ok(Found::Stale) };
-        // Another program may have been given the port since.
-        match client.line(WELCOME.len().saturating_add(1)) {
-            Ok(line) if line.trim_ascii_end() == WELCOME.as_bytes() => {}
+        // Another program may have been given the port since, perhaps one that waits for our passwords.
+        let welcome = welcome(&place.proof);
+        match client.line(welcome.len().saturating_add(1)) {
+            Ok(line) if line.trim_ascii_end() == welcome.as_bytes() => {}
             _ => return Ok(Found::Stale),
         }
         client.stream.set_read_timeout(Some(ANSWER_TIME)).map_err(|e| lost(&e))?;

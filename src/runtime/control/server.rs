@@ -6,10 +6,11 @@
 //! [`ControlServer::stop`] removes the file, ends the tasks and waits for the threads (but never
 //! for the one that calls it).
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 use std::time::Duration;
 
@@ -17,19 +18,22 @@ use subtle::ConstantTimeEq;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
 use super::{
     ANSWER_BYTES, Administrator, Answer, FILE, GREETING, GREETING_BYTES, Place, REQUEST_BYTES,
-    TOKEN_BYTES, WELCOME,
+    TOKEN_BYTES, welcome,
 };
 use crate::error::{Error, Kind, Result, kind_of_io};
 use crate::sync::{Condvar, Mutex};
 use crate::vfs::{self, Fs};
 
-/// Most connections at once; further ones wait in the kernel.
+/// Most connections at once that have shown the token; further ones wait for their welcome.
 const CONNECTIONS: usize = 16;
+/// Most connections at once that have not. Anybody on the machine can make them, so a further one takes the
+/// place of the oldest.
+const STRANGERS: usize = 16;
 /// Most requests that are worked on at once; further ones wait.
 const RUNNING: usize = 4;
 /// How long a client may take to show the token.
@@ -53,8 +57,9 @@ pub struct ControlServer {
 
 struct Shared {
     token: String,
+    proof: String,
     administrator: Arc<dyn Administrator>,
-    connections: Arc<Semaphore>,
+    connections: Semaphore,
     running: Arc<Semaphore>,
     /// Threads that work on requests now.
     threads: Mutex<HashSet<ThreadId>>,
@@ -83,15 +88,16 @@ impl ControlServer {
         let (listener, port) = listen().map_err(|e: std::io::Error| {
             Error::new(kind_of_io(&e), format!("cannot listen for administration: {e}"))
         })?;
-        let token = token()?;
+        let (token, proof) = (secret()?, secret()?);
         let file = instance.join(FILE);
-        let text = Place { port, token: token.clone() }.text();
+        let text = Place { port, token: token.clone(), proof: proof.clone() }.text();
         vfs::replace(fs.as_ref(), &file, text.as_bytes())
             .map_err(|e| Error::io("write", &file, &e))?;
         let shared = Arc::new(Shared {
             token,
+            proof,
             administrator,
-            connections: Arc::new(Semaphore::new(CONNECTIONS)),
+            connections: Semaphore::new(CONNECTIONS),
             running: Arc::new(Semaphore::new(RUNNING)),
             threads: Mutex::new(HashSet::new()),
             changed: Condvar::new(),
@@ -126,7 +132,8 @@ impl Drop for ControlServer {
     }
 }
 
-fn token() -> Result<String> {
+/// A token or a proof.
+fn secret() -> Result<String> {
     use std::fmt::Write;
     let mut bytes = [0; TOKEN_BYTES];
     getrandom::fill(&mut bytes)
@@ -141,17 +148,25 @@ fn token() -> Result<String> {
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut conversations = tokio::task::JoinSet::new();
+    let mut strangers: VecDeque<(AbortHandle, Arc<AtomicBool>)> = VecDeque::new();
     loop {
-        let Ok(room) = Arc::clone(&shared.connections).acquire_owned().await else { return };
-        while conversations.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
-                let shared = Arc::clone(&shared);
-                conversations.spawn(async move {
+                while conversations.try_join_next().is_some() {}
+                strangers
+                    .retain(|(task, known)| !task.is_finished() && !known.load(Ordering::Acquire));
+                if strangers.len() >= STRANGERS
+                    && let Some((oldest, _)) = strangers.pop_front()
+                {
+                    oldest.abort();
+                }
+                let known = Arc::new(AtomicBool::new(false));
+                let (shared, shown) = (Arc::clone(&shared), Arc::clone(&known));
+                let task = conversations.spawn(async move {
                     // How a client fares is the client's matter.
-                    let _ = converse(stream, &shared).await;
-                    drop(room);
+                    let _ = converse(stream, &shared, &shown).await;
                 });
+                strangers.push_back((task, known));
             }
             // Out of descriptors, most likely: it passes when connections end.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -159,7 +174,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn converse(stream: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()> {
+/// Serves a connection. `shown` turns true when it has shown the token.
+async fn converse(
+    stream: TcpStream,
+    shared: &Arc<Shared>,
+    shown: &AtomicBool,
+) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut wire = Wire { stream, input: Vec::new() };
     let Ok(greeting) = timeout(GREETING_TIME, wire.line(GREETING_BYTES)).await else {
@@ -171,7 +191,9 @@ async fn converse(stream: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()
     if !known {
         return Ok(());
     }
-    wire.send(format!("{WELCOME}\n").as_bytes()).await?;
+    shown.store(true, Ordering::Release);
+    let Ok(_room) = shared.connections.acquire().await else { return Ok(()) };
+    wire.send(format!("{}\n", welcome(&shared.proof)).as_bytes()).await?;
     loop {
         let Ok(request) = timeout(REQUEST_TIME, wire.line(REQUEST_BYTES)).await else {
             return Ok(());

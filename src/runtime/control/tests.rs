@@ -101,6 +101,11 @@ impl House {
     }
 }
 
+/// What an engine that is gone left behind.
+fn stale(port: u16) -> Place {
+    Place { port, token: "0".repeat(64), proof: "1".repeat(64) }
+}
+
 fn ask(client: &mut Client, request: &str) -> Result<serde_json::Value> {
     client.ask(request, &mut |_, _| {})
 }
@@ -194,9 +199,10 @@ fn a_request_over_the_limit_ends_the_connection_and_one_at_the_limit_is_answered
     let mut stream = house.raw(greeting.as_bytes());
     let request = format!("{}\n", "x".repeat(REQUEST_BYTES - 1));
     stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = vec![0; REQUEST_BYTES + WELCOME.len() + 1];
+    let welcome = welcome(&house.place().proof);
+    let mut answer = vec![0; REQUEST_BYTES + welcome.len() + 1];
     stream.read_exact(&mut answer).unwrap();
-    assert!(answer.starts_with(WELCOME.as_bytes()));
+    assert!(answer.starts_with(welcome.as_bytes()));
     drop(stream);
 
     let mut stream = house.raw(greeting.as_bytes());
@@ -204,7 +210,7 @@ fn a_request_over_the_limit_ends_the_connection_and_one_at_the_limit_is_answered
     let _ = stream.write_all(request.as_bytes());
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
-    assert!(rest.len() <= WELCOME.len() + 1, "{}", rest.len());
+    assert!(rest.len() <= welcome.len() + 1, "{}", rest.len());
 
     assert_eq!(ask(&mut house.client(), &request).unwrap_err().kind(), Kind::Limit);
 }
@@ -217,9 +223,10 @@ fn a_line_may_come_in_pieces() {
     for byte in format!("{GREETING}{}\nab\n", house.place().token).bytes() {
         stream.write_all(&[byte]).unwrap();
     }
-    let mut answer = [0; 36];
+    let expected = format!("{}\n{{\"answer\":{{\"echo\":\"ab\"", welcome(&house.place().proof));
+    let mut answer = vec![0; expected.len()];
     stream.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"{\"welcome\":1}\n{\"answer\":{\"echo\":\"ab\"");
+    assert_eq!(answer, expected.as_bytes());
 }
 
 #[test]
@@ -249,12 +256,12 @@ fn a_file_that_a_dead_engine_left_is_stale() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    put(&Place { port, token: "0".repeat(64) }.text());
+    put(&stale(port).text());
     assert!(matches!(connect(), Found::Stale));
     // Another program was given the port.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    put(&Place { port, token: "0".repeat(64) }.text());
+    put(&stale(port).text());
     let other = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.write_all(b"220 mail.example.test ESMTP\r\n").unwrap();
@@ -265,8 +272,45 @@ fn a_file_that_a_dead_engine_left_is_stale() {
     // An engine of another instance has the port now.
     let _server = house.start();
     let port = house.place().port;
-    put(&Place { port, token: "0".repeat(64) }.text());
+    put(&stale(port).text());
     assert!(matches!(connect(), Found::Stale));
+}
+
+#[test]
+fn who_has_a_dead_engines_port_and_does_not_know_its_file_is_told_nothing() {
+    let house = House::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let text = stale(port).text();
+    vfs::replace(house.fs.as_ref(), Path::new("/i/control"), text.as_bytes()).unwrap();
+    let thief = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut seen = [0; 4096];
+        let read = stream.read(&mut seen).unwrap();
+        // The best that it can do: what it was shown, and what every engine says.
+        let token = String::from_utf8_lossy(&seen[..read]).trim_end().replace(GREETING, "");
+        let _ = stream.write_all(format!("{}\n", welcome(&token)).as_bytes());
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        rest
+    });
+    let found = Client::connect(house.fs.as_ref(), Path::new("/i")).unwrap();
+    assert!(matches!(found, Found::Stale));
+    drop(found);
+    assert_eq!(thief.join().unwrap(), b"");
+}
+
+#[test]
+fn strangers_who_say_nothing_do_not_keep_an_administrator_out() {
+    let house = House::new();
+    let _server = house.start();
+    let strangers: Vec<_> = (0..64).map(|_| house.raw(b"")).collect();
+    let mut client = house.client();
+    // Nor is an administrator sent away for strangers who come later.
+    let more: Vec<_> = (0..64).map(|_| house.raw(b"")).collect();
+    assert!(ask(&mut client, "a").is_ok());
+    assert!(ask(&mut house.client(), "b").is_ok());
+    drop((strangers, more));
 }
 
 #[test]

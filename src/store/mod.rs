@@ -109,6 +109,8 @@ pub struct CreateOptions {
 }
 
 impl Default for CreateOptions {
+    /// Two lanes: with four, 64 senders share a sync among so few that each message costs 1.8 times the
+    /// syncs and 1.3 times the processor time, and on two cores nothing is won (`docs/performance.md`).
     fn default() -> Self {
         CreateOptions { lanes: 2 }
     }

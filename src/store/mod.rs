@@ -527,7 +527,7 @@ impl Store {
                 owner.push(number);
                 owner.extend_from_slice(&index::VERSION.to_le_bytes());
                 let path = dir.join(INDEX_DIRECTORY).join(format!("{number:02x}.redb"));
-                let open = || recovery::open_index(fs.as_ref(), &path, &owner, &index_counters);
+                let open = || recovery::open_index(&fs, &path, &owner, &index_counters);
                 let index = open()?;
                 let (index, outcome) = match recovery.replay(chain, &index) {
                     Ok(outcome) => (index, outcome),

@@ -23,7 +23,7 @@ use std::path::Path;
 
 use super::Lane;
 use super::index::apply::{Applier, Position};
-use super::index::redb::{IndexCounters, Redb};
+use super::index::redb::{IndexCounters, Redb, mark_of};
 use super::index::{self, Batch, IndexKv, Space, row};
 use super::lane::Tail;
 use super::record::{FLAG_BEGIN, FLAG_END, Header, Record};
@@ -162,9 +162,9 @@ pub struct Recovery<'a> {
     pub report: &'a mut RecoveryReport,
 }
 
-/// Opens a shard; one that cannot be used, or is another store's, is made anew.
+/// Opens a shard; one that cannot be used, is marked as damaged, or is another store's, is made anew.
 pub fn open_index(
-    fs: &dyn Fs,
+    fs: &Arc<dyn Fs>,
     path: &Path,
     owner: &[u8],
     counters: &Arc<IndexCounters>,
@@ -176,6 +176,10 @@ pub fn open_index(
             None => Ok(view.get(Space::Meta, row::APPLIED)?.is_none()),
         }
     };
+    let mark = mark_of(path);
+    if fs.metadata(&mark).is_ok() {
+        remove_index(fs.as_ref(), path, &mark)?;
+    }
     match Redb::open(fs, path, counters) {
         Ok(index) => match usable(&index) {
             Ok(true) => return own(index, owner),
@@ -186,8 +190,26 @@ pub fn open_index(
         Err(e) if e.kind() == Kind::Corrupt => {}
         Err(e) => return Err(e),
     }
-    fs.remove_file(path).map_err(|e| Error::io("remove", path, &e))?;
+    remove_index(fs.as_ref(), path, &mark)?;
     own(Redb::open(fs, path, counters)?, owner)
+}
+
+/// Removes a shard's file, and then its mark.
+fn remove_index(fs: &dyn Fs, path: &Path, mark: &Path) -> Result<()> {
+    for (name, last) in [(path, false), (mark, true)] {
+        match fs.remove_file(name) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", name, &e));
+            }
+            // The file is gone for good before its mark is.
+            Ok(()) if !last => {
+                let directory = path.parent().unwrap_or(path);
+                fs.sync_dir(directory).map_err(|e| Error::io("sync", directory, &e))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn own(index: Redb, owner: &[u8]) -> Result<Redb> {

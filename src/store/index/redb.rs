@@ -91,17 +91,65 @@ impl StorageBackend for Backend {
 /// A shard of the index.
 pub struct Redb {
     database: RwLock<Option<Arc<Database>>>,
-    poisoned: Arc<AtomicBool>,
+    health: Arc<Health>,
+}
+
+/// Whether a shard's file can be trusted, and its mark on disk when it cannot.
+struct Health {
+    fs: Arc<dyn Fs>,
     path: PathBuf,
+    poisoned: AtomicBool,
+}
+
+/// The mark of a file that must not be opened again: it is removed with its mark, and made anew from the log.
+pub fn mark_of(path: &Path) -> PathBuf {
+    path.with_extension("damaged")
+}
+
+impl Health {
+    /// Runs a call of redb, catching its panics and refusing all calls after one. What shows that the file is damaged
+    /// is marked on disk, because damage that only one page has would not be met by the next opening.
+    fn guarded<T>(&self, call: impl FnOnce() -> Result<T>) -> Result<T> {
+        let path = &self.path;
+        if self.poisoned.load(Ordering::Acquire) {
+            return Err(damaged(
+                path,
+                &"unusable after an earlier error; it is rebuilt at the next opening",
+            ));
+        }
+        let result = catch_unwind(AssertUnwindSafe(call))
+            .unwrap_or_else(|_| Err(damaged(path, &"a page is damaged")));
+        if let Err(e) = &result
+            && e.kind() == Kind::Corrupt
+            && !self.poisoned.swap(true, Ordering::AcqRel)
+        {
+            tracing::error!("{e}; it is rebuilt from the log at the next opening");
+            // Without the mark the damage is met again, and marked again.
+            if let Err(e) = self.mark() {
+                tracing::error!("{}: {e}", mark_of(path).display());
+            }
+        }
+        result
+    }
+
+    fn mark(&self) -> io::Result<()> {
+        let mark = mark_of(&self.path);
+        self.fs.open(&mark, Open::Create)?.sync_all()?;
+        match mark.parent() {
+            Some(directory) => self.fs.sync_dir(directory),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Redb {
     /// Opens a shard's file, made when it does not exist. `Corrupt` when redb cannot use it.
-    pub fn open(fs: &dyn Fs, path: &Path, counters: &Arc<IndexCounters>) -> Result<Redb> {
+    pub fn open(fs: &Arc<dyn Fs>, path: &Path, counters: &Arc<IndexCounters>) -> Result<Redb> {
         let file = fs.open(path, Open::Create).map_err(|e| Error::io("open", path, &e))?;
         let backend = Backend { file, counters: counters.clone() };
-        let poisoned = Arc::new(AtomicBool::new(false));
-        let database = guarded(path, &poisoned, || {
+        let poisoned = AtomicBool::new(false);
+        let health = Arc::new(Health { fs: Arc::clone(fs), path: path.to_path_buf(), poisoned });
+        let database = health.guarded(|| {
             let database = Builder::new()
                 .set_cache_size(CACHE_BYTES)
                 .create_with_backend(backend)
@@ -115,11 +163,7 @@ impl Redb {
             transaction.commit().map_err(|e| failed(path, e))?;
             Ok(database)
         })?;
-        Ok(Redb {
-            database: RwLock::new(Some(Arc::new(database))),
-            poisoned,
-            path: path.to_path_buf(),
-        })
+        Ok(Redb { database: RwLock::new(Some(Arc::new(database))), health })
     }
 
     fn database(&self) -> Result<Arc<Database>> {
@@ -143,80 +187,72 @@ fn damaged(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::new(Kind::Corrupt, format!("index {}: {error}", path.display()))
 }
 
-/// Runs a call of redb, catching its panics and refusing all calls after one.
-fn guarded<T>(path: &Path, poisoned: &AtomicBool, call: impl FnOnce() -> Result<T>) -> Result<T> {
-    if poisoned.load(Ordering::Acquire) {
-        return Err(damaged(
-            path,
-            &"unusable after an earlier error; it is rebuilt at the next opening",
-        ));
-    }
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(result) => result,
-        Err(_) => {
-            poisoned.store(true, Ordering::Release);
-            Err(damaged(path, &"a page is damaged"))
-        }
-    }
-}
-
 impl IndexKv for Redb {
     fn view(&self) -> Result<Box<dyn IndexView>> {
         let database = self.database()?;
-        let transaction = guarded(&self.path, &self.poisoned, || {
-            database.begin_read().map_err(|e| failed(&self.path, e))
-        })?;
-        Ok(Box::new(View { transaction, poisoned: self.poisoned.clone(), path: self.path.clone() }))
+        let transaction = self
+            .health
+            .guarded(|| database.begin_read().map_err(|e| failed(&self.health.path, e)))?;
+        Ok(Box::new(View { transaction, health: Arc::clone(&self.health) }))
     }
 
     fn apply(&self, changes: &Changes) -> Result<()> {
         let database = self.database()?;
-        let done = guarded(&self.path, &self.poisoned, || {
-            let mut transaction = database.begin_write().map_err(|e| failed(&self.path, e))?;
-            transaction.set_durability(Durability::None).map_err(|e| failed(&self.path, e))?;
+        let done = self.health.guarded(|| {
+            let mut transaction =
+                database.begin_write().map_err(|e| failed(&self.health.path, e))?;
+            transaction
+                .set_durability(Durability::None)
+                .map_err(|e| failed(&self.health.path, e))?;
             let mut changes = changes.iter().peekable();
             while let Some(((space, _), _)) = changes.peek() {
                 let space = *space;
-                let mut table =
-                    transaction.open_table(table(space)).map_err(|e| failed(&self.path, e))?;
+                let mut table = transaction
+                    .open_table(table(space))
+                    .map_err(|e| failed(&self.health.path, e))?;
                 while let Some(((_, key), value)) = changes.next_if(|((s, _), _)| *s == space) {
                     match value {
                         Some(value) => {
                             table
                                 .insert(key.as_slice(), value.as_slice())
-                                .map_err(|e| failed(&self.path, e))?;
+                                .map_err(|e| failed(&self.health.path, e))?;
                         }
                         None => {
-                            table.remove(key.as_slice()).map_err(|e| failed(&self.path, e))?;
+                            table
+                                .remove(key.as_slice())
+                                .map_err(|e| failed(&self.health.path, e))?;
                         }
                     }
                 }
             }
-            transaction.commit().map_err(|e| failed(&self.path, e))
+            transaction.commit().map_err(|e| failed(&self.health.path, e))
         });
         if done.is_err() {
-            self.poisoned.store(true, Ordering::Release);
+            self.health.poisoned.store(true, Ordering::Release);
         }
         done
     }
 
     fn checkpoint(&self) -> Result<()> {
         let database = self.database()?;
-        let done = guarded(&self.path, &self.poisoned, || {
-            let mut transaction = database.begin_write().map_err(|e| failed(&self.path, e))?;
-            transaction.set_durability(Durability::Immediate).map_err(|e| failed(&self.path, e))?;
+        let done = self.health.guarded(|| {
+            let mut transaction =
+                database.begin_write().map_err(|e| failed(&self.health.path, e))?;
+            transaction
+                .set_durability(Durability::Immediate)
+                .map_err(|e| failed(&self.health.path, e))?;
             // The allocator's state goes to disk too, so that opening after a crash does not walk all pages.
             transaction.set_quick_repair(true);
-            transaction.commit().map_err(|e| failed(&self.path, e))
+            transaction.commit().map_err(|e| failed(&self.health.path, e))
         });
         if done.is_err() {
-            self.poisoned.store(true, Ordering::Release);
+            self.health.poisoned.store(true, Ordering::Release);
         }
         done
     }
 
     fn poison(&self) {
-        self.poisoned.store(true, Ordering::Release);
+        self.health.poisoned.store(true, Ordering::Release);
     }
 
     fn close(&self) {
@@ -234,8 +270,7 @@ impl Drop for Redb {
 
 struct View {
     transaction: ReadTransaction,
-    poisoned: Arc<AtomicBool>,
-    path: PathBuf,
+    health: Arc<Health>,
 }
 
 impl View {
@@ -246,16 +281,16 @@ impl View {
         match self.transaction.open_table(table(space)) {
             Ok(table) => Ok(Some(table)),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(e) => Err(failed(&self.path, e)),
+            Err(e) => Err(failed(&self.health.path, e)),
         }
     }
 }
 
 impl IndexView for View {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        guarded(&self.path, &self.poisoned, || {
+        self.health.guarded(|| {
             let Some(table) = self.table(space)? else { return Ok(None) };
-            let value = table.get(key).map_err(|e| failed(&self.path, e))?;
+            let value = table.get(key).map_err(|e| failed(&self.health.path, e))?;
             Ok(value.map(|value| value.value().to_vec()))
         })
     }
@@ -267,11 +302,12 @@ impl IndexView for View {
         to: Bound<&[u8]>,
         visit: Visit<'_>,
     ) -> Result<()> {
-        guarded(&self.path, &self.poisoned, || {
+        self.health.guarded(|| {
             let Some(table) = self.table(space)? else { return Ok(()) };
-            let range = table.range::<&[u8]>((from, to)).map_err(|e| failed(&self.path, e))?;
+            let range =
+                table.range::<&[u8]>((from, to)).map_err(|e| failed(&self.health.path, e))?;
             for pair in range {
-                let (key, value) = pair.map_err(|e| failed(&self.path, e))?;
+                let (key, value) = pair.map_err(|e| failed(&self.health.path, e))?;
                 if !visit(key.value(), value.value()) {
                     break;
                 }
@@ -281,18 +317,43 @@ impl IndexView for View {
     }
 
     fn last_at_or_before(&self, space: Space, key: &[u8]) -> Result<Option<Pair>> {
-        guarded(&self.path, &self.poisoned, || {
+        self.health.guarded(|| {
             let Some(table) = self.table(space)? else { return Ok(None) };
             let mut range = table
                 .range::<&[u8]>((Bound::Unbounded, Bound::Included(key)))
-                .map_err(|e| failed(&self.path, e))?;
+                .map_err(|e| failed(&self.health.path, e))?;
             match range.next_back() {
                 Some(pair) => {
-                    let (key, value) = pair.map_err(|e| failed(&self.path, e))?;
+                    let (key, value) = pair.map_err(|e| failed(&self.health.path, e))?;
                     Ok(Some((key.value().to_vec(), value.value().to_vec())))
                 }
                 None => Ok(None),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::memory::MemoryFs;
+
+    #[test]
+    fn a_panic_poisons_the_shard_and_leaves_a_mark_and_a_systems_error_does_not() {
+        let memory = MemoryFs::new();
+        let fs: Arc<dyn Fs> = Arc::new(memory.clone());
+        fs.create_dir_all(Path::new("/s/index")).unwrap();
+        let path = PathBuf::from("/s/index/00.redb");
+        let poisoned = AtomicBool::new(false);
+        let health = Health { fs: Arc::clone(&fs), path: path.clone(), poisoned };
+        let error = io::Error::from(io::ErrorKind::StorageFull);
+        let full = health.guarded(|| Err::<(), _>(Error::io("use index", &path, &error)));
+        assert_eq!(full.unwrap_err().kind(), Kind::DiskFull);
+        assert!(fs.metadata(&mark_of(&path)).is_err());
+        assert_eq!(health.guarded(|| Ok(5)).unwrap(), 5);
+        let damaged = health.guarded(|| -> Result<()> { panic!("as redb does on a damaged page") });
+        assert_eq!(damaged.unwrap_err().kind(), Kind::Corrupt);
+        assert!(fs.metadata(&mark_of(&path)).is_ok());
+        assert_eq!(health.guarded(|| Ok(5)).unwrap_err().kind(), Kind::Corrupt);
     }
 }

@@ -348,13 +348,22 @@ fn a_broken_certificate_is_named() {
     let engine = house.open(&[], Options::default());
     let certificate = house.certificate(&engine);
     engine.close().unwrap();
-    std::fs::write(&certificate, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-        .unwrap();
-    let engine = house.open(&[], Options::default());
-    let error = engine.start().unwrap_err();
-    assert!(matches!(error.kind(), Kind::Certificate | Kind::PrivateKey), "{error:?}");
-    assert!(error.message().contains(&certificate.display().to_string()), "{error}");
-    assert!(!error.message().contains('\n'), "{error}");
+    let begin = "-----BEGIN CERTIFICATE-----\n";
+    let end = "-----END CERTIFICATE-----\n";
+    for (text, flaw) in [
+        (format!("{begin}AAAA\n{end}"), ""),
+        (format!("{begin}AAAA\n"), "-----END CERTIFICATE----- is missing"),
+        (format!("{begin}!!!!\n{end}"), "not Base64"),
+        (String::new(), "no CERTIFICATE block"),
+    ] {
+        std::fs::write(&certificate, text).unwrap();
+        let engine = house.open(&[], Options::default());
+        let error = engine.start().unwrap_err();
+        assert!(matches!(error.kind(), Kind::Certificate | Kind::PrivateKey), "{error:?}");
+        assert!(error.message().contains(&certificate.display().to_string()), "{error}");
+        assert!(error.message().contains(flaw), "{error}");
+        assert!(!error.message().contains('\n'), "{error}");
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair};
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
@@ -49,7 +49,7 @@ pub fn read(fs: &dyn Fs, certificate: &Path, key: &Path) -> Result<Pair> {
     };
     let mut certificates = 0_u32;
     for der in CertificateDer::pem_slice_iter(&chain) {
-        let der = der.map_err(|e| bad(&e.to_string()))?;
+        let der = der.map_err(|e| bad(&flaw(&e)))?;
         // A certificate is a DER SEQUENCE (RFC 5280 4.1).
         if der.first() != Some(&0x30) {
             return Err(bad("a CERTIFICATE block does not hold a certificate"));
@@ -66,14 +66,29 @@ pub fn read(fs: &dyn Fs, certificate: &Path, key: &Path) -> Result<Pair> {
         Ok(_) => Ok(Pair { certificate: chain, key: private }),
         Err(e) => {
             let what = match e {
-                rustls_pki_types::pem::Error::NoItemsFound => {
+                pem::Error::NoItemsFound => {
                     "there is no PRIVATE KEY block in it (or it is encrypted)".to_owned()
                 }
-                other => other.to_string(),
+                other => flaw(&other),
             };
             let text = format!("private key {} cannot be used: {what}", key.display());
             Err(Error::new(Kind::PrivateKey, text))
         }
+    }
+}
+
+/// What is wrong with a PEM file (RFC 7468), in words.
+pub fn flaw(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("the line -----END {}----- is missing", end_marker.escape_ascii())
+        }
+        pem::Error::IllegalSectionStart { line } => {
+            format!("a BEGIN line is broken: {}", line.escape_ascii())
+        }
+        pem::Error::Base64Decode(reason) => format!("what a block holds is not Base64: {reason}"),
+        pem::Error::NoItemsFound => "there is no such block in it".to_owned(),
+        other => other.to_string(),
     }
 }
 

@@ -13,6 +13,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::error::{Error, Kind, Result};
+use crate::instance::certificate::flaw;
 use crate::vfs::{self, Fs};
 
 /// Largest PEM file that is read.
@@ -31,14 +32,14 @@ impl Acceptor {
         let chain_pem = read(fs, certificate)?;
         let chain = CertificateDer::pem_slice_iter(&chain_pem)
             .collect::<std::result::Result<Vec<_>, _>>()
-            .map_err(|e| bad(Kind::Certificate, "certificate", certificate, &e))?;
+            .map_err(|e| bad(Kind::Certificate, "certificate", certificate, &flaw(&e)))?;
         if chain.is_empty() {
             let reason = "no CERTIFICATE block in it";
             return Err(bad(Kind::Certificate, "certificate", certificate, &reason));
         }
         let key_pem = zeroize::Zeroizing::new(read(fs, key)?);
         let private = PrivateKeyDer::from_pem_slice(&key_pem)
-            .map_err(|e| bad(Kind::PrivateKey, "private key", key, &e))?;
+            .map_err(|e| bad(Kind::PrivateKey, "private key", key, &flaw(&e)))?;
         let signing = ring::sign::any_supported_type(&private)
             .map_err(|e| bad(Kind::PrivateKey, "private key", key, &e))?;
         let certified = rustls::sign::CertifiedKey::new(chain, signing);
@@ -77,13 +78,12 @@ impl Connector {
         let mut roots = rustls::RootCertStore::empty();
         let pem = read(fs, certificate)?;
         for root in CertificateDer::pem_slice_iter(&pem) {
-            root.map_err(|e| bad(Kind::Certificate, "certificate", certificate, &e)).and_then(
-                |root| {
+            root.map_err(|e| bad(Kind::Certificate, "certificate", certificate, &flaw(&e)))
+                .and_then(|root| {
                     roots
                         .add(root)
                         .map_err(|e| bad(Kind::Certificate, "certificate", certificate, &e))
-                },
-            )?;
+                })?;
         }
         let config =
             rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

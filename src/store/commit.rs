@@ -1,8 +1,8 @@
 //! The committer of an ordinary lane.
 //!
 //! It takes everything that waits, plans it, lays the records into one buffer, and makes one write and
-//! one sync for all. Then it answers the tickets, and while their owners are on their way back it applies
-//! the records to the index; who reads meanwhile waits until that is done, so that whoever was answered
+//! one sync for all. Then it answers the tickets. The index is changed afterwards, for several small groups
+//! together; who reads before that nudges the committer and waits until it is done, so that whoever was answered
 //! sees what was answered. While a sync runs, the next group gathers, and under load for a moment longer
 //! (`gather.rs`). A group holds at most 4 MiB or one transaction, and never crosses from one segment
 //! into the next.
@@ -18,14 +18,15 @@ use std::sync::atomic::Ordering;
 use super::body::{Body, Stored};
 use super::gather::Gathering;
 use super::index::apply::{Applier, Position};
-use super::index::{Batch, Space, row};
+use super::index::{Batch, Changes, IndexView, Space, row};
 use super::lane::{Log, put_header};
 use super::plan::Planner;
+use super::queue::Taken;
 use super::record::{
     FLAG_BEGIN, FLAG_END, FLAG_MUST_UNDERSTAND, HEADER_LEN, Header, Record, record_len,
 };
 use super::ticket::Completion;
-use super::{Change, Committed, Core, Lane};
+use super::{Change, Committed, Core, Home, Lane};
 use crate::error::{Error, Result};
 
 /// Most bytes of a group of more than one transaction.
@@ -113,8 +114,16 @@ pub fn run(core: &Core, lane: Lane, log: &mut Log) {
     let Some(home) = core.home(lane) else { return };
     let mut jobs = Vec::new();
     let mut gathering = Gathering::new(home.arrivals.clone());
-    let mut committer = Committer { core, lane, log, buffer: Vec::new() };
-    while home.jobs.take(&mut jobs, &mut gathering) {
+    let mut committer = Committer { core, lane, log, buffer: Vec::new(), unshown: None };
+    loop {
+        match home.jobs.take(&mut jobs, &mut gathering, committer.unshown.is_some()) {
+            Taken::Jobs => {}
+            Taken::Pause => {
+                committer.show();
+                continue;
+            }
+            Taken::Closed => break,
+        }
         // Who is not answered does not come back.
         let answered = jobs.iter().filter(|job| !matches!(job.done, Done::Silent)).count();
         gathering.answered(answered);
@@ -127,6 +136,7 @@ pub fn run(core: &Core, lane: Lane, log: &mut Log) {
         }
     }
     committer.seal();
+    committer.show();
     committer.log.close();
 }
 
@@ -150,23 +160,43 @@ struct Committer<'a> {
     lane: Lane,
     log: &'a mut Log,
     buffer: Vec<u8>,
+    unshown: Option<Unshown>,
 }
+
+/// What is on disk and not in the index yet: changes over a snapshot.
+struct Unshown {
+    view: Box<dyn IndexView>,
+    changes: Changes,
+    /// Messages of other lanes that nobody here holds any more.
+    released: Vec<(super::MessageId, u32)>,
+    records: usize,
+    bytes: u64,
+}
+
+/// As many records are shown together. A change of the index costs as much for one as for many, about a fifth of
+/// what a lone sender waits for.
+const SHOWN_TOGETHER: usize = 16;
 
 impl Committer<'_> {
     /// Makes one group of what waits, at least of the first transaction.
     fn group(&mut self, waiting: &mut VecDeque<Transaction>) {
         let Some(home) = self.core.home(self.lane) else { return };
-        let view = match home.index.view() {
-            Ok(view) => view,
+        let mut unshown = match self.unshown.take().map_or_else(|| Unshown::new(home), Ok) {
+            Ok(unshown) => unshown,
             Err(e) => return fail_all(waiting, &e),
         };
         let need = waiting.front().map_or(0, |first| first.bytes);
         let start = match self.log.start(need) {
             Ok(start) => start,
-            Err(e) => return fail_all(waiting, &e),
+            Err(e) => {
+                self.unshown = Some(unshown);
+                self.show();
+                return fail_all(waiting, &e);
+            }
         };
+        let mut batch = Batch::over(unshown.view.as_ref(), std::mem::take(&mut unshown.changes));
         let room = usize::try_from(start.room).unwrap_or(usize::MAX);
-        let mut planner = Planner::new(view.as_ref(), self.lane);
+        let mut planner = Planner::new(&batch, self.lane);
         let mut members: Vec<Member> = Vec::with_capacity(waiting.len());
         let mut refused: Vec<(Done, Error)> = Vec::new();
         let mut records: Vec<(Record, Position)> = Vec::with_capacity(waiting.len());
@@ -221,15 +251,36 @@ impl Committer<'_> {
                 for member in members {
                     member.done.answer(Ok(member.committed));
                 }
-                self.show(&records, view.as_ref());
+                let applied = self.apply(&records, &mut batch);
+                unshown.changes = batch.into_changes();
+                unshown.records = unshown.records.saturating_add(records.len());
+                unshown.bytes = unshown.bytes.saturating_add(self.buffer.len() as u64);
+                match applied {
+                    Ok(released) => unshown.released.extend(released),
+                    Err(e) => {
+                        self.stand_still(&e);
+                        return self.refuse(refused);
+                    }
+                }
             }
             Err(e) => {
+                unshown.changes = batch.into_changes();
                 for member in members {
                     member.done.answer(Err(e.clone()));
                 }
             }
         }
-        drop(view);
+        if unshown.records > 0 {
+            self.unshown = Some(unshown);
+        }
+        if self.unshown.as_ref().is_some_and(|unshown| unshown.records >= SHOWN_TOGETHER) {
+            self.show();
+        }
+        self.refuse(refused);
+    }
+
+    /// Answers what was refused, and sees to the next segment.
+    fn refuse(&self, refused: Vec<(Done, Error)>) {
         for (done, error) in refused {
             done.answer(Err(error));
         }
@@ -282,55 +333,52 @@ impl Committer<'_> {
         Ok(())
     }
 
-    /// Shows what was written in the index, and lets messages of other lanes go that nobody here holds any more.
-    fn show(&self, records: &[(Record, Position)], view: &dyn super::index::IndexView) {
+    /// Shows what was put off in the index, and lets messages of other lanes go that nobody here holds any more.
+    fn show(&mut self) {
         let Some(home) = self.core.home(self.lane) else { return };
-        if records.is_empty() {
-            return;
-        }
+        let Some(unshown) = self.unshown.take() else { return };
         let tail = self.log.tail();
-        match self.apply(records, view) {
-            Ok(released) => {
-                *home.tail.lock() = tail;
-                self.core.housekeeper.wrote(usize::from(self.lane.0), self.buffer.len() as u64);
-                home.shown.keep(tail.lsn);
-                for (message, count) in released {
-                    let changes = vec![Change::Unreference { message, count }];
-                    // Refused only when the store closes: the count is then too high, never too low.
-                    let _ = self.core.push(message.lane(), Transaction::new(changes, Done::Silent));
-                }
-            }
-            Err(e) => {
-                tracing::error!(
-                    "lane {}: the index cannot be changed, the lane stands still until the store is opened again: {e}",
-                    self.lane.0
-                );
-                home.index.poison();
-                // Who waits learns it from the index.
-                home.shown.keep(tail.lsn);
-            }
+        let Unshown { view, mut changes, released, bytes, .. } = unshown;
+        let applied = row::Applied { lsn: tail.lsn, segment: tail.segment, offset: tail.end };
+        changes.insert((Space::Meta, row::APPLIED.to_vec()), Some(applied.encode()));
+        if let Err(e) = home.index.apply(&changes) {
+            return self.stand_still(&e);
+        }
+        drop(view);
+        *home.tail.lock() = tail;
+        self.core.housekeeper.wrote(usize::from(self.lane.0), bytes);
+        home.shown.keep(tail.lsn);
+        for (message, count) in released {
+            let changes = vec![Change::Unreference { message, count }];
+            // Refused only when the store closes: the count is then too high, never too low.
+            let _ = self.core.push(message.lane(), Transaction::new(changes, Done::Silent));
         }
     }
 
+    /// The index cannot be changed: the lane refuses everything from here on.
+    fn stand_still(&self, error: &Error) {
+        let Some(home) = self.core.home(self.lane) else { return };
+        tracing::error!(
+            "lane {}: the index cannot be changed, the lane stands still until the store is opened again: {error}",
+            self.lane.0
+        );
+        home.index.poison();
+        // Who waits learns it from the index.
+        home.shown.keep(self.log.tail().lsn);
+    }
+
+    /// Applies records to changes that are not shown yet.
     fn apply(
         &self,
         records: &[(Record, Position)],
-        view: &dyn super::index::IndexView,
+        batch: &mut Batch<'_>,
     ) -> Result<Vec<(super::MessageId, u32)>> {
-        let Some(home) = self.core.home(self.lane) else { return Ok(Vec::new()) };
-        let tail = self.log.tail();
-        let mut batch = Batch::new(view);
         let large = self.core.large_lane();
-        let mut applier =
-            Applier { batch: &mut batch, lane: self.lane, large, released: Vec::new() };
+        let mut applier = Applier { batch, lane: self.lane, large, released: Vec::new() };
         for (record, position) in records {
             applier.apply(record, *position)?;
         }
-        let released = applier.released;
-        let applied = row::Applied { lsn: tail.lsn, segment: tail.segment, offset: tail.end };
-        batch.put(Space::Meta, row::APPLIED.to_vec(), applied.encode());
-        home.index.apply(&batch.into_changes())?;
-        Ok(released)
+        Ok(applier.released)
     }
 
     /// Ends the lane in order: a last record tells recovery that all before it was durable. After a
@@ -347,14 +395,22 @@ impl Committer<'_> {
         let laid = self.lay(&Record::Seal, None, FLAG_BEGIN | FLAG_END);
         let lsn = self.log.take_lsn();
         self.fill_in(&laid, lsn, tail.lsn, start.salt);
-        let Ok(view) = home.index.view() else { return };
         // Nobody waits for this: without it the next opening is only less certain of the last group.
         let len = self.buffer.len() as u64;
         let position = Position { segment: start.segment, offset: start.offset, len };
         let records = [(Record::Seal, position)];
-        if self.write(&records).is_ok() {
-            self.show(&records, view.as_ref());
+        if self.write(&records).is_ok() && self.unshown.is_none() {
+            // The position in the log moves all the same.
+            self.unshown = Unshown::new(home).ok();
         }
+    }
+}
+
+impl Unshown {
+    /// Nothing yet.
+    fn new(home: &Home) -> Result<Unshown> {
+        let (changes, released) = (Changes::new(), Vec::new());
+        Ok(Unshown { view: home.index.view()?, changes, released, records: 0, bytes: 0 })
     }
 }
 

@@ -14,7 +14,7 @@ use super::Core;
 use super::body::LargeBody;
 use super::gather::{Arrivals, Gathering};
 use super::lane::{Log, put_header};
-use super::queue::JobQueue;
+use super::queue::{JobQueue, Taken};
 use super::record::{
     ChunkPlace, FLAG_BEGIN, FLAG_END, FLAG_MUST_UNDERSTAND, HEADER_LEN, Header, Record, record_len,
 };
@@ -70,7 +70,7 @@ pub fn run(core: &Core, log: &mut Log) {
     let mut committer = Committer { log, written: 0, unsynced: Vec::new() };
     // Chunks of one body come one after the other: there is no company to wait for.
     let mut alone = Gathering::new(Arrivals::default());
-    while core.large.jobs.take(&mut jobs, &mut alone) {
+    while core.large.jobs.take(&mut jobs, &mut alone, false) == Taken::Jobs {
         let mut ended = Vec::new();
         for job in jobs.drain(..) {
             match job {

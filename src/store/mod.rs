@@ -207,7 +207,10 @@ struct Home {
 impl Home {
     /// A snapshot of the index that shows everything answered so far. Not for the committer's thread.
     fn view(&self) -> Result<Box<dyn IndexView>> {
-        self.shown.wait();
+        if !self.shown.is_kept() {
+            self.jobs.nudge();
+            self.shown.wait();
+        }
         self.index.view()
     }
 }

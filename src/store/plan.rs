@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::body::{Body, Stored};
-use super::index::{IndexView, Space, row};
+use super::index::{Batch, Space, row};
 use super::record::{Delivery, MAX_META, MAX_SMALL, MessageMeta, Record};
 use super::{AccountId, Change, Lane, MailboxId, MessageId};
 use crate::error::{Error, Kind, Result};
@@ -32,7 +32,7 @@ type Mailbox = (AccountId, MailboxId);
 
 /// Plans the transactions of one group.
 pub struct Planner<'v> {
-    view: &'v dyn IndexView,
+    view: &'v Batch<'v>,
     lane: Lane,
     settled: Figures,
     /// Of the transaction being planned.
@@ -50,7 +50,7 @@ struct Figures {
 
 impl<'v> Planner<'v> {
     /// A planner over the index as it is before the group.
-    pub fn new(view: &'v dyn IndexView, lane: Lane) -> Planner<'v> {
+    pub fn new(view: &'v Batch<'v>, lane: Lane) -> Planner<'v> {
         Planner { view, lane, settled: Figures::default(), fresh: Figures::default() }
     }
 

@@ -3,6 +3,8 @@
 //! Two vectors change places, so that pushing and taking allocate nothing in the steady state, and the
 //! committer is woken only when it sleeps and as many jobs are there as it waits for.
 
+use std::time::Duration;
+
 use super::gather::Gathering;
 use crate::sync::{Condvar, Mutex};
 
@@ -16,13 +18,29 @@ struct State<T> {
     jobs: Vec<T>,
     /// How many jobs wake the sleeper; 0: nobody sleeps.
     wanted: usize,
+    /// Somebody needs the taker to finish what it has put off.
+    nudged: bool,
     closed: bool,
 }
+
+/// What [`JobQueue::take`] came back with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Jobs.
+    Jobs,
+    /// No jobs: it is time to finish what was put off.
+    Pause,
+    /// The queue is closed and empty.
+    Closed,
+}
+
+/// A taker that has put something off comes back after so long without a job.
+const PAUSE: Duration = Duration::from_millis(2);
 
 impl<T> Default for JobQueue<T> {
     fn default() -> Self {
         JobQueue {
-            state: Mutex::new(State { jobs: Vec::new(), wanted: 0, closed: false }),
+            state: Mutex::new(State { jobs: Vec::new(), wanted: 0, nudged: false, closed: false }),
             ready: Condvar::new(),
         }
     }
@@ -49,20 +67,41 @@ impl<T> JobQueue<T> {
         Ok(())
     }
 
-    /// Waits for jobs, for a moment also for company, and takes all into `jobs`, which is empty. `false`:
-    /// closed, and nothing is left.
-    pub fn take(&self, jobs: &mut Vec<T>, gathering: &mut Gathering) -> bool {
+    /// Asks the taker to finish what it has put off, before it takes another job.
+    pub fn nudge(&self) {
         let mut state = self.state.lock();
-        while state.jobs.is_empty() {
+        state.nudged = true;
+        state.wanted = 0;
+        drop(state);
+        self.ready.notify_one();
+    }
+
+    /// Waits for jobs, for a moment also for company, and takes all into `jobs`, which is empty. With something
+    /// `put_off`, comes back early when nudged, or when no job comes for a while.
+    pub fn take(&self, jobs: &mut Vec<T>, gathering: &mut Gathering, put_off: bool) -> Taken {
+        let mut state = self.state.lock();
+        loop {
+            if std::mem::take(&mut state.nudged) && put_off {
+                return Taken::Pause;
+            }
+            if !state.jobs.is_empty() {
+                break;
+            }
             if state.closed {
-                return false;
+                return Taken::Closed;
             }
             state.wanted = 1;
-            self.ready.wait(&mut state);
+            if !put_off {
+                self.ready.wait(&mut state);
+            } else if self.ready.wait_for(&mut state, PAUSE).timed_out() && state.jobs.is_empty() {
+                state.nudged = false;
+                return Taken::Pause;
+            }
         }
         if let Some(mut wait) = gathering.begin(state.jobs.len()) {
             while let Some((wanted, slice)) = gathering.slice(&mut wait, state.jobs.len())
                 && !state.closed
+                && !(state.nudged && put_off)
             {
                 state.wanted = wanted;
                 if !self.ready.wait_for(&mut state, slice).timed_out() {
@@ -73,7 +112,7 @@ impl<T> JobQueue<T> {
         }
         state.wanted = 0;
         std::mem::swap(&mut state.jobs, jobs);
-        true
+        Taken::Jobs
     }
 
     /// Takes no more jobs; those that wait are still taken.

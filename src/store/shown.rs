@@ -3,7 +3,7 @@
 //! A committer answers as soon as a group is on disk and applies it to the index afterwards. A reader
 //! that was answered, or heard from one who was, must find what was answered. So the committer first
 //! promises (before it answers), then applies, then keeps; a reader waits until everything promised before
-//! it began is kept. The wait is as long as applying one group takes.
+//! it began is kept. A committer may put applying off for some groups; a reader that has to wait nudges it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,6 +31,11 @@ impl Shown {
         if *self.waiting.lock() > 0 {
             self.moved.notify_all();
         }
+    }
+
+    /// Whether everything promised so far is kept.
+    pub fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Acquire) >= self.promised.load(Ordering::Acquire)
     }
 
     /// Waits until what is promised now is kept. Not for the committer's own thread.

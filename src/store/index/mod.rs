@@ -104,7 +104,12 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// No changes yet.
     pub fn new(view: &'a dyn IndexView) -> Batch<'a> {
-        Batch { view, changes: Changes::new() }
+        Batch::over(view, Changes::new())
+    }
+
+    /// These changes over a snapshot.
+    pub fn over(view: &'a dyn IndexView, changes: Changes) -> Batch<'a> {
+        Batch { view, changes }
     }
 
     /// The value of a key.

@@ -82,7 +82,7 @@ use index::{IndexKv, IndexView, Space, row};
 use lane::{LaneSetting, Log, LogCounters, SpareRoom, Tail};
 use large::{LargeJob, LargeLane};
 use queue::JobQueue;
-use recovery::Recovery;
+use recovery::{Recovery, Shard};
 use segment::Segment;
 use shown::Shown;
 
@@ -526,25 +526,8 @@ impl Store {
             let (outcome, segment_bytes) = if lane == large_lane {
                 (recovery.large_tail(chain)?, options.large_segment_bytes)
             } else {
-                let mut owner = format.uuid.to_vec();
-                owner.push(number);
-                owner.extend_from_slice(&index::VERSION.to_le_bytes());
-                let path = dir.join(INDEX_DIRECTORY).join(format!("{number:02x}.redb"));
-                let open = || recovery::open_index(&fs, &path, &owner, &index_counters);
-                let index = open()?;
-                let (index, outcome) = match recovery.replay(chain, &index) {
-                    Ok(outcome) => (index, outcome),
-                    // An index that breaks while it is used is made again from the log alone.
-                    Err(e) if e.kind() == Kind::Corrupt => {
-                        tracing::error!("{e}; the index is rebuilt");
-                        drop(index);
-                        fs.remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
-                        let index = open()?;
-                        let outcome = recovery.replay(chain, &index)?;
-                        (index, outcome)
-                    }
-                    Err(e) => return Err(e),
-                };
+                let shard = Shard { dir, uuid: &format.uuid, lane, counters: &index_counters };
+                let (index, outcome) = recovery.open_shard(&fs, &shard, chain)?;
                 homes.push(Home {
                     jobs: JobQueue::default(),
                     index: Box::new(index),

@@ -109,6 +109,11 @@ impl<T> JobQueue<T> {
                 }
             }
             gathering.end(&wait, state.jobs.len());
+            // A reader came while we waited: it is not made to wait for a sync as well.
+            if std::mem::take(&mut state.nudged) && put_off {
+                state.wanted = 0;
+                return Taken::Pause;
+            }
         }
         state.wanted = 0;
         std::mem::swap(&mut state.jobs, jobs);

@@ -19,7 +19,7 @@
 //! died may have written them without. Running this again gives the same result.
 
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Lane;
 use super::index::apply::{Applier, Position};
@@ -162,8 +162,34 @@ pub struct Recovery<'a> {
     pub report: &'a mut RecoveryReport,
 }
 
+/// Which shard of the index.
+pub struct Shard<'a> {
+    /// The store's directory.
+    pub dir: &'a Path,
+    /// The store's identity.
+    pub uuid: &'a [u8; 16],
+    /// Its lane.
+    pub lane: Lane,
+    /// Counters of the store.
+    pub counters: &'a Arc<IndexCounters>,
+}
+
+impl Shard<'_> {
+    fn path(&self) -> PathBuf {
+        self.dir.join(super::INDEX_DIRECTORY).join(format!("{:02x}.redb", self.lane.0))
+    }
+
+    /// What the shard's file says of itself.
+    fn owner(&self) -> Vec<u8> {
+        let mut owner = self.uuid.to_vec();
+        owner.push(self.lane.0);
+        owner.extend_from_slice(&index::VERSION.to_le_bytes());
+        owner
+    }
+}
+
 /// Opens a shard; one that cannot be used, is marked as damaged, or is another store's, is made anew.
-pub fn open_index(
+fn open_index(
     fs: &Arc<dyn Fs>,
     path: &Path,
     owner: &[u8],
@@ -225,8 +251,30 @@ impl Recovery<'_> {
         self.scan(chain, row::Applied::default(), None, chain.segments.len().saturating_sub(1))
     }
 
+    /// Opens a lane's shard of the index and applies what it does not have of the log. An index that breaks while it is
+    /// used is made again from the log alone.
+    pub fn open_shard(
+        &mut self,
+        fs: &Arc<dyn Fs>,
+        shard: &Shard<'_>,
+        chain: &Chain,
+    ) -> Result<(Redb, Outcome)> {
+        let (path, owner) = (shard.path(), shard.owner());
+        let index = open_index(fs, &path, &owner, shard.counters)?;
+        match self.replay(chain, &index) {
+            Ok(outcome) => return Ok((index, outcome)),
+            Err(e) if e.kind() == Kind::Corrupt => tracing::error!("{e}; the index is rebuilt"),
+            Err(e) => return Err(e),
+        }
+        drop(index);
+        fs.remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+        let index = open_index(fs, &path, &owner, shard.counters)?;
+        let outcome = self.replay(chain, &index)?;
+        Ok((index, outcome))
+    }
+
     /// Applies what the index of an ordinary lane does not have.
-    pub fn replay(&mut self, chain: &Chain, index: &dyn IndexKv) -> Result<Outcome> {
+    fn replay(&mut self, chain: &Chain, index: &dyn IndexKv) -> Result<Outcome> {
         let stored = index.view()?.get(Space::Meta, row::APPLIED)?;
         let applied = match stored {
             Some(value) => row::Applied::decode(&value).map_err(|_| {

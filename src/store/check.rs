@@ -300,7 +300,7 @@ impl Check<'_> {
     /// Whether a message's record, and each of its chunks, is where the index says.
     fn stands(&self, id: MessageId, place: &Place) -> bool {
         let mut buffer = Vec::new();
-        let Ok(segment) = self.core.segment(id.lane(), place.segment) else { return false };
+        let Ok(Some(segment)) = self.core.segment(id.lane(), place.segment) else { return false };
         let Ok(header) = segment.read_record(place.offset, place.len, &mut buffer) else {
             return false;
         };
@@ -310,7 +310,7 @@ impl Check<'_> {
             Ok((bytes, meta)) => {
                 let whole =
                     !place.chunks.is_empty() || blake3::hash(bytes).as_bytes() == &meta.hash;
-                header.kind == Type::Message as u8
+                Type::is_message(header.kind)
                     && meta.id == id
                     && meta.size == place.size
                     && whole
@@ -321,7 +321,7 @@ impl Check<'_> {
         fits && (0_u32..).zip(&place.chunks).all(|(index, chunk)| {
             let (len, rest) = chunk_record_len(left);
             left = rest;
-            let Ok(segment) = self.core.segment(self.core.large_lane(), chunk.segment) else {
+            let Ok(Some(segment)) = self.core.segment(self.core.large_lane(), chunk.segment) else {
                 return false;
             };
             let Ok(header) = segment.read_record(chunk.offset, len, &mut buffer) else {

@@ -30,7 +30,6 @@
 //! next opening. Damage to acknowledged data is reported by [`Store::recovery_report`],
 //! [`Store::check`] and by the read that meets it; it is never cut away, and the rest is served.
 
-use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,6 +59,7 @@ pub mod reader;
 pub mod record;
 pub mod recovery;
 pub mod segment;
+pub mod shelf;
 pub mod shown;
 pub mod ticket;
 
@@ -71,6 +71,7 @@ pub use id::{AccountId, Lane, MailboxId, MessageId};
 pub use model::*;
 pub use reader::MessageReader;
 pub use recovery::RecoveryReport;
+pub use shelf::Hold;
 pub use ticket::{Completion, Ticket};
 
 use commit::{Done, Transaction};
@@ -84,6 +85,7 @@ use large::{LargeJob, LargeLane};
 use queue::JobQueue;
 use recovery::{Recovery, Shard};
 use segment::Segment;
+use shelf::Shelf;
 use shown::Shown;
 
 /// Most ordinary lanes.
@@ -96,8 +98,8 @@ pub const INDEX_DIRECTORY: &str = "index";
 const LARGE_BODY_LIMIT: usize = 4 << 20;
 /// Smallest segment.
 const SEGMENT_LIMIT: u64 = 64 << 10;
-/// Segments that are kept open for reading.
-const OPEN_SEGMENTS: usize = 256;
+/// How often a reader looks for the new place of a message that was moved.
+const PLACES: u32 = 16;
 /// Numbers of messages in an epoch, half of which may be gone before the next one is reserved.
 const EPOCH_MESSAGES: u64 = 1 << 32;
 
@@ -174,7 +176,7 @@ pub struct Core {
     housekeeper: Housekeeper,
     counters: Arc<LogCounters>,
     index_counters: Arc<IndexCounters>,
-    open_segments: Mutex<HashMap<(u8, u64), Arc<Segment>>>,
+    shelf: Shelf,
     closing: AtomicBool,
     /// Held while the store is being closed.
     ending: Mutex<()>,
@@ -312,19 +314,9 @@ impl Core {
         tickets.into_iter().try_for_each(|ticket| ticket.wait().map(|_| ()))
     }
 
-    /// An open segment for reading.
-    fn segment(&self, lane: Lane, number: u64) -> Result<Arc<Segment>> {
-        if let Some(segment) = self.open_segments.lock().get(&(lane.0, number)) {
-            return Ok(segment.clone());
-        }
-        let segment = Segment::open(self.fs.as_ref(), &self.dir, &self.uuid, lane.0, number)?;
-        let segment = Arc::new(segment);
-        let mut open = self.open_segments.lock();
-        if open.len() >= OPEN_SEGMENTS {
-            open.clear();
-        }
-        open.insert((lane.0, number), segment.clone());
-        Ok(segment)
+    /// A segment for reading, which is not freed while the `Arc` lives; `None` when it is gone.
+    fn segment(&self, lane: Lane, number: u64) -> Result<Option<Arc<Segment>>> {
+        self.shelf.segment(lane.0, number)
     }
 
     fn make_spare(&self, lane: usize, bytes: u64) -> Result<()> {
@@ -385,7 +377,7 @@ impl Core {
             }
             home.index.close();
         }
-        self.open_segments.lock().clear();
+        self.shelf.clear();
         drop(lock);
         result
     }
@@ -555,6 +547,7 @@ impl Store {
         // A shard whose name is lost with the power is made again from the whole log.
         fs.sync_dir(&index_directory).map_err(|e| Error::io("sync", &index_directory, &e))?;
         let core = Arc::new(Core {
+            shelf: Shelf::new(fs.clone(), dir.to_path_buf(), format.uuid),
             fs,
             dir: dir.to_path_buf(),
             housekeeper: Housekeeper::new(lanes + 1, options.checkpoint_bytes),
@@ -567,7 +560,6 @@ impl Store {
             rooms,
             counters,
             index_counters,
-            open_segments: Mutex::default(),
             closing: AtomicBool::new(false),
             ending: Mutex::default(),
             threads: Mutex::default(),
@@ -674,10 +666,17 @@ impl Store {
         let core = &self.handle.core;
         let missing = || Error::new(Kind::NotFound, format!("no message {id}"));
         let home = core.home(id.lane()).ok_or_else(missing)?;
-        let value = home.view()?.get(Space::Place, &row::message_key(id))?;
-        let place =
-            row::Place::decode(&value.ok_or_else(missing)?).map_err(|_| damaged_row("place"))?;
-        MessageReader::open(core, id, place)
+        for _ in 0..PLACES {
+            let value = home.view()?.get(Space::Place, &row::message_key(id))?;
+            let place = row::Place::decode(&value.ok_or_else(missing)?)
+                .map_err(|_| damaged_row("place"))?;
+            // A segment that is gone was freed after the message had got a new place.
+            if let Some(reader) = MessageReader::open(core, id, place)? {
+                return Ok(reader);
+            }
+        }
+        let text = format!("message {id}: its segment was freed, and it has no other place");
+        Err(Error::new(Kind::Corrupt, text))
     }
 
     /// A queue entry.

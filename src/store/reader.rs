@@ -2,8 +2,10 @@
 //!
 //! A small message's record is read and verified as a whole when it is opened. Of a large one, one
 //! chunk at a time is in memory, verified before a byte of it is given out. So a reader holds at most
-//! 256 KiB of message bytes and what is known of the message beside them.
+//! 256 KiB of message bytes and what is known of the message beside them. It holds every segment that
+//! has a chunk of the message, so none is freed while the message is read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::body::{CHUNK_BYTES, chunk_record_len};
@@ -26,33 +28,45 @@ enum Source {
         record: Vec<u8>,
     },
     Large {
-        core: Arc<Core>,
         place: Place,
+        /// The segments of its chunks, in the order of their numbers.
+        segments: Vec<Arc<Segment>>,
         /// The chunk that is in memory, and its record.
         held: Option<usize>,
         record: Vec<u8>,
-        segment: Option<Arc<Segment>>,
     },
 }
 
 impl MessageReader {
-    pub(super) fn open(core: &Arc<Core>, id: MessageId, place: Place) -> Result<MessageReader> {
-        let segment = core.segment(id.lane(), place.segment)?;
+    /// Opens a message at its place; `None` when one of its segments is gone, and the message somewhere else.
+    pub(super) fn open(
+        core: &Core,
+        id: MessageId,
+        place: Place,
+    ) -> Result<Option<MessageReader>> {
+        let Some(segment) = core.segment(id.lane(), place.segment)? else { return Ok(None) };
         let mut record = Vec::new();
         let header = segment.read_record(place.offset, place.len, &mut record)?;
         let end = HEADER_LEN.saturating_add(header.body_len as usize);
         let body = record.get(HEADER_LEN..end).unwrap_or_default();
         let meta = match MessageMeta::decode(body) {
-            Ok((_, meta)) if header.kind == Type::Message as u8 && meta.id == id => meta,
+            Ok((_, meta)) if Type::is_message(header.kind) && meta.id == id => meta,
             _ => return Err(segment.damaged(place.offset, &format!("message {id} is not there"))),
         };
         let source = if place.chunks.is_empty() {
             Source::Small { record }
         } else {
-            let core = core.clone();
-            Source::Large { core, place, held: None, record: Vec::new(), segment: None }
+            let numbers: BTreeSet<u64> = place.chunks.iter().map(|chunk| chunk.segment).collect();
+            let mut segments = Vec::with_capacity(numbers.len());
+            for number in numbers {
+                match core.segment(core.large_lane(), number)? {
+                    Some(segment) => segments.push(segment),
+                    None => return Ok(None),
+                }
+            }
+            Source::Large { place, segments, held: None, record: Vec::new() }
         };
-        Ok(MessageReader { id, meta, source })
+        Ok(Some(MessageReader { id, meta, source }))
     }
 
     /// Bytes of the whole, the mailbox-only prefix included.
@@ -89,11 +103,11 @@ impl MessageReader {
                 let within = usize::try_from(offset).unwrap_or(usize::MAX);
                 (record.get(HEADER_LEN..end).unwrap_or_default(), within)
             }
-            Source::Large { core, place, held, record, segment } => {
+            Source::Large { place, segments, held, record } => {
                 let chunk = usize::try_from(offset / CHUNK_BYTES as u64).unwrap_or(usize::MAX);
                 if *held != Some(chunk) {
                     *held = None;
-                    *segment = Some(load(core, self.id, place, size, chunk, record)?);
+                    load(segments, self.id, place, size, chunk, record)?;
                     *held = Some(chunk);
                 }
                 let front = HEADER_LEN + CHUNK_HEAD_LEN;
@@ -115,20 +129,24 @@ impl MessageReader {
 
 /// Reads and verifies one chunk.
 fn load(
-    core: &Core,
+    segments: &[Arc<Segment>],
     id: MessageId,
     place: &Place,
     size: u64,
     chunk: usize,
     record: &mut Vec<u8>,
-) -> Result<Arc<Segment>> {
+) -> Result<()> {
     let missing = || {
         Error::new(crate::error::Kind::Corrupt, format!("message {id}: chunk {chunk} is missing"))
     };
     let at = place.chunks.get(chunk).ok_or_else(missing)?;
     let before = (chunk as u64).saturating_mul(CHUNK_BYTES as u64);
     let (len, _) = chunk_record_len(size.saturating_sub(before));
-    let segment = core.segment(core.large_lane(), at.segment)?;
+    let segment = segments
+        .binary_search_by_key(&at.segment, |segment| segment.number)
+        .ok()
+        .and_then(|found| segments.get(found))
+        .ok_or_else(missing)?;
     let header = segment.read_record(at.offset, len, record)?;
     let end = HEADER_LEN.saturating_add(header.body_len as usize);
     let body = record.get(HEADER_LEN..end).unwrap_or_default();
@@ -136,7 +154,7 @@ fn load(
         Ok(Record::Chunk(head))
             if head.message == id && head.offset == before && header.record_len() == len =>
         {
-            Ok(segment)
+            Ok(())
         }
         _ => {
             Err(segment.damaged(at.offset, &format!("chunk {chunk} of message {id} is not there")))

@@ -32,7 +32,7 @@ pub const FLAG_END: u16 = 1;
 /// A reader that does not know the type must not go on.
 pub const FLAG_MUST_UNDERSTAND: u16 = 8;
 
-/// Types of records. Numbers are on disk: never reuse one. 5 (FLAGS), 13 (LOC) and 15 (EXPORT_MARK)
+/// Types of records. Numbers are on disk: never reuse one. 5 (FLAGS) and 15 (EXPORT_MARK)
 /// are set aside for what later minor versions add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -59,8 +59,12 @@ pub enum Type {
     Forget = 11,
     /// A row of a small table.
     Row = 12,
+    /// The chunks of a large message are somewhere else now.
+    Loc = 13,
     /// The lane was closed in order here.
     Seal = 14,
+    /// A message's record, copied by compaction: its body is that of the first one.
+    Copy = 16,
 }
 
 impl Type {
@@ -78,9 +82,16 @@ impl Type {
             10 => Type::Unreference,
             11 => Type::Forget,
             12 => Type::Row,
+            13 => Type::Loc,
             14 => Type::Seal,
+            16 => Type::Copy,
             _ => return None,
         })
+    }
+
+    /// Whether a record of this number holds a message.
+    pub fn is_message(number: u8) -> bool {
+        number == Type::Message as u8 || number == Type::Copy as u8
     }
 }
 
@@ -204,6 +215,15 @@ pub struct MessageMeta {
 pub enum Record {
     /// See [`Type::Message`].
     Message(MessageMeta),
+    /// See [`Type::Copy`]. What is known is as old as the first record.
+    Copy(MessageMeta),
+    /// See [`Type::Loc`].
+    Loc {
+        /// The message.
+        message: MessageId,
+        /// The places of all its chunks.
+        chunks: Vec<ChunkPlace>,
+    },
     /// See [`Type::Deliver`].
     Deliver {
         /// The message.
@@ -407,6 +427,23 @@ fn take_delivery(reader: &mut Reader<'_>) -> Result<Delivery, Malformed> {
     })
 }
 
+fn put_chunks(out: &mut Vec<u8>, chunks: &[ChunkPlace]) {
+    put_number(out, chunks.len() as u64);
+    for chunk in chunks {
+        put_number(out, chunk.segment);
+        put_number(out, chunk.offset);
+    }
+}
+
+fn take_chunks(reader: &mut Reader<'_>) -> Result<Vec<ChunkPlace>, Malformed> {
+    let count = reader.count()?;
+    let mut chunks = Vec::with_capacity(count.min(1024));
+    for _ in 0..count {
+        chunks.push(ChunkPlace { segment: reader.number()?, offset: reader.number()? });
+    }
+    Ok(chunks)
+}
+
 impl MessageMeta {
     /// Appends what stands behind the message's bytes: the fields and, last, their length.
     pub fn encode_tail(&self, out: &mut Vec<u8>) {
@@ -420,11 +457,7 @@ impl MessageMeta {
             put_delivery(out, delivery);
         }
         put_recipients(out, &self.queue);
-        put_number(out, self.chunks.len() as u64);
-        for chunk in &self.chunks {
-            put_number(out, chunk.segment);
-            put_number(out, chunk.offset);
-        }
+        put_chunks(out, &self.chunks);
         let len = u32::try_from(out.len().saturating_sub(start)).unwrap_or(u32::MAX);
         out.extend_from_slice(&len.to_le_bytes());
     }
@@ -446,11 +479,7 @@ impl MessageMeta {
             deliveries.push(take_delivery(&mut reader)?);
         }
         let queue = take_recipients(&mut reader)?;
-        let count = reader.count()?;
-        let mut chunks = Vec::with_capacity(count.min(1024));
-        for _ in 0..count {
-            chunks.push(ChunkPlace { segment: reader.number()?, offset: reader.number()? });
-        }
+        let chunks = take_chunks(&mut reader)?;
         reader.end()?;
         if chunks.is_empty() && bytes.len() as u64 != size {
             return Err(Malformed);
@@ -464,6 +493,8 @@ impl Record {
     pub fn kind(&self) -> u8 {
         let kind = match self {
             Record::Message(_) => Type::Message,
+            Record::Copy(_) => Type::Copy,
+            Record::Loc { .. } => Type::Loc,
             Record::Deliver { .. } => Type::Deliver,
             Record::Expunge { .. } => Type::Expunge,
             Record::Mailbox { .. } => Type::Mailbox,
@@ -482,7 +513,11 @@ impl Record {
     /// Appends the body without message bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
-            Record::Message(meta) => meta.encode_tail(out),
+            Record::Message(meta) | Record::Copy(meta) => meta.encode_tail(out),
+            Record::Loc { message, chunks } => {
+                out.extend_from_slice(&message.0.to_le_bytes());
+                put_chunks(out, chunks);
+            }
             Record::Deliver { message, delivery, size, received, flags } => {
                 out.extend_from_slice(&message.0.to_le_bytes());
                 put_delivery(out, delivery);
@@ -553,6 +588,11 @@ impl Record {
         let mut reader = Reader::new(body);
         let record = match kind {
             Type::Message => return Ok(Record::Message(MessageMeta::decode(body)?.1)),
+            Type::Copy => return Ok(Record::Copy(MessageMeta::decode(body)?.1)),
+            Type::Loc => Record::Loc {
+                message: MessageId(reader.u64()?),
+                chunks: take_chunks(&mut reader)?,
+            },
             Type::Chunk => return Ok(Record::Chunk(ChunkHead::decode(body)?)),
             Type::Seal => return Ok(Record::Seal),
             Type::Deliver => Record::Deliver {
@@ -657,9 +697,13 @@ mod tests {
 
     fn samples() -> Vec<Record> {
         let (message_id, account, mailbox) = (MessageId(77), AccountId(300), MailboxId(1));
+        let Record::Message(copied) = message() else { panic!("not a message") };
+        let place = |n: u64| ChunkPlace { segment: n, offset: n << 20 };
         let delivery = Delivery { account, mailbox, uid: 1, modseq: 2 };
         vec![
             message(),
+            Record::Copy(copied),
+            Record::Loc { message: message_id, chunks: (1..4).map(place).collect() },
             Record::Deliver { message: message_id, delivery, size: 3, received: 4, flags: 5 },
             Record::Expunge { account, mailbox, modseq: 6, uids: vec![1, 5, u32::MAX] },
             Record::Mailbox { account, mailbox, uid_validity: 7, name: "INBOX".into() },
@@ -688,7 +732,7 @@ mod tests {
 
     fn encoded(record: &Record) -> Vec<u8> {
         let mut body = Vec::new();
-        if let Record::Message(_) = record {
+        if let Record::Message(_) | Record::Copy(_) = record {
             body.extend_from_slice(b"hello");
         }
         record.encode(&mut body);

@@ -18,6 +18,7 @@
 //! Records found behind the last checkpoint are synced before they are applied, because a process that
 //! died may have written them without. Running this again gives the same result.
 
+use std::collections::HashMap;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
@@ -90,7 +91,12 @@ pub fn survey(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16], lanes: usize) -> Result<
         let Some((lane, number)) = segment::parse_name(&entry.name, ".phl") else { continue };
         let Some(chain) = chains.get_mut(usize::from(lane)) else { continue };
         let path = segment::path(dir, lane, number);
-        let file = fs.open(&path, Open::Read).map_err(|e| Error::io("open", &path, &e))?;
+        let file = match fs.open(&path, Open::Read) {
+            Ok(file) => file,
+            // It was freed since the directory was read.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::io("open", &path, &e)),
+        };
         let header = SegmentHeader::read(file.as_ref(), uuid)
             .map_err(|e| Error::io("read", &path, &e))?
             .filter(|header| header.lane == lane && header.number == number);
@@ -106,17 +112,27 @@ pub fn survey(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16], lanes: usize) -> Result<
 /// Leaves out void segments and fills in the ends.
 fn link(chain: &mut Chain) {
     chain.segments.sort_by_key(|s| s.number);
-    let headers: Vec<SegmentHeader> = chain.segments.iter().filter_map(|s| s.header).collect();
+    let mut ends = HashMap::new();
+    // Of the headers with a higher number: the lowest number that one of them names as the one before it.
+    let mut named = u64::MAX;
     let mut kept = Vec::with_capacity(chain.segments.len());
-    for mut found in chain.segments.drain(..) {
+    for mut found in chain.segments.drain(..).rev() {
         let number = found.number;
-        if headers.iter().any(|h| h.previous < number && number < h.number) {
-            chain.void.push(number);
-            continue;
+        let void = named < number;
+        if let Some(header) = found.header {
+            named = named.min(header.previous);
+            // The lowest of those that name a segment comes last and stays.
+            ends.insert(header.previous, header.previous_end);
         }
-        found.end = headers.iter().find(|h| h.previous == number).map(|h| h.previous_end);
-        kept.push(found);
+        if void {
+            chain.void.push(number);
+        } else {
+            found.end = ends.get(&number).copied();
+            kept.push(found);
+        }
     }
+    kept.reverse();
+    chain.void.reverse();
     chain.segments = kept;
 }
 

@@ -7,8 +7,8 @@ use super::row::{self, Head, PACK_BYTES, PACK_ROWS, Place};
 use super::{Batch, Space};
 use crate::error::{Error, Kind, Result};
 use crate::store::body::chunk_record_len;
-use crate::store::encoding::{Malformed, Reader, put_signed};
-use crate::store::record::{Delivery, Record};
+use crate::store::encoding::Malformed;
+use crate::store::record::{ChunkPlace, Delivery, MessageMeta, Record};
 use crate::store::{AccountId, Lane, MailboxId, MessageId, MessageRow, QueueEntry};
 
 /// Where an applied record stands.
@@ -42,48 +42,9 @@ impl Applier<'_, '_> {
     /// Applies one record.
     pub fn apply(&mut self, record: &Record, at: Position) -> Result<()> {
         match record {
-            Record::Message(meta) => {
-                let mut references = 0;
-                for delivery in &meta.deliveries {
-                    let row = MessageRow {
-                        uid: delivery.uid,
-                        message: meta.id,
-                        size: meta.size,
-                        received: meta.envelope.received,
-                        modseq: delivery.modseq,
-                        envelope_flags: meta.envelope.flags,
-                        flags: 0,
-                    };
-                    if self.add_row(delivery, row)? {
-                        references += 1;
-                    }
-                }
-                let queued = !meta.queue.is_empty();
-                if queued {
-                    let entry = QueueEntry {
-                        message: meta.id,
-                        envelope: meta.envelope.clone(),
-                        size: meta.size,
-                        recipients: meta.queue.clone(),
-                    };
-                    let value = row::encode_queue(&entry);
-                    self.batch.put(Space::Queue, row::message_key(meta.id), value);
-                }
-                let place = Place {
-                    segment: at.segment,
-                    offset: at.offset,
-                    len: at.len,
-                    size: meta.size,
-                    references,
-                    queued,
-                    chunks: meta.chunks.clone(),
-                };
-                if queued || references > 0 {
-                    self.count_live(&place, 1)?;
-                    self.batch.put(Space::Place, row::message_key(meta.id), place.encode());
-                }
-                Ok(())
-            }
+            Record::Message(meta) => self.message(meta, at, false),
+            Record::Copy(meta) => self.copy(meta, at),
+            Record::Loc { message, chunks } => self.moved_chunks(*message, chunks),
             Record::Deliver { message, delivery, size, received, flags } => {
                 let row = MessageRow {
                     uid: delivery.uid,
@@ -161,6 +122,81 @@ impl Applier<'_, '_> {
         }
     }
 
+    /// A message that is new, or that a copy brings back because the log before it is gone.
+    fn message(&mut self, meta: &MessageMeta, at: Position, old: bool) -> Result<()> {
+        let mut references = 0;
+        for delivery in &meta.deliveries {
+            let row = MessageRow {
+                uid: delivery.uid,
+                message: meta.id,
+                size: meta.size,
+                received: meta.envelope.received,
+                modseq: delivery.modseq,
+                envelope_flags: meta.envelope.flags,
+                flags: 0,
+            };
+            let added =
+                if old { self.insert_row(delivery, row)? } else { self.add_row(delivery, row)? };
+            if added {
+                references += 1;
+            }
+        }
+        let queued = !meta.queue.is_empty();
+        if queued {
+            let entry = QueueEntry {
+                message: meta.id,
+                envelope: meta.envelope.clone(),
+                size: meta.size,
+                recipients: meta.queue.clone(),
+            };
+            let value = row::encode_queue(&entry);
+            self.batch.put(Space::Queue, row::message_key(meta.id), value);
+        }
+        let place = Place {
+            segment: at.segment,
+            offset: at.offset,
+            len: at.len,
+            size: meta.size,
+            references,
+            queued,
+            chunks: meta.chunks.clone(),
+        };
+        if queued || references > 0 {
+            self.count_live(&place, 1)?;
+            self.batch.put(Space::Place, row::message_key(meta.id), place.encode());
+        }
+        Ok(())
+    }
+
+    /// A message's record stands at another place now.
+    fn copy(&mut self, meta: &MessageMeta, at: Position) -> Result<()> {
+        let key = row::message_key(meta.id);
+        let Some(value) = self.batch.get(Space::Place, &key)? else {
+            return self.message(meta, at, true);
+        };
+        let mut place = Place::decode(&value).map_err(malformed("place"))?;
+        self.add_live(self.lane, place.segment, negative(place.len))?;
+        (place.segment, place.offset, place.len) = (at.segment, at.offset, at.len);
+        self.add_live(self.lane, place.segment, positive(place.len))?;
+        self.batch.put(Space::Place, key, place.encode());
+        Ok(())
+    }
+
+    /// A large message's chunks stand at other places now.
+    fn moved_chunks(&mut self, message: MessageId, chunks: &[ChunkPlace]) -> Result<()> {
+        let key = row::message_key(message);
+        let Some(value) = self.batch.get(Space::Place, &key)? else { return Ok(()) };
+        let mut place = Place::decode(&value).map_err(malformed("place"))?;
+        if place.chunks.len() != chunks.len() {
+            return Ok(());
+        }
+        self.count_chunks(&place, -1)?;
+        place.chunks = chunks.to_vec();
+        self.count_chunks(&place, 1)?;
+        self.batch.put(Space::Place, key, place.encode());
+        Ok(())
+    }
+
     fn head(&self, key: &[u8]) -> Result<Option<Head>> {
         match self.batch.get(Space::Head, key)? {
             Some(value) => Ok(Some(Head::decode(&value).map_err(malformed("mailbox"))?)),
@@ -191,6 +227,40 @@ impl Applier<'_, '_> {
         self.batch.put(Space::Pack, pack_key, value);
         head.uid_next = head.uid_next.max(message.uid.saturating_add(1));
         head.highest_modseq = head.highest_modseq.max(message.modseq);
+        head.messages = head.messages.saturating_add(1);
+        head.bytes = head.bytes.saturating_add(message.size);
+        self.batch.put(Space::Head, key, head.encode());
+        Ok(true)
+    }
+
+    /// Adds a message to a mailbox at the place of its UID; `false` when the mailbox is not there or has the UID.
+    fn insert_row(&mut self, delivery: &Delivery, message: MessageRow) -> Result<bool> {
+        let (account, mailbox) = (delivery.account, delivery.mailbox);
+        let key = row::mailbox_key(account, mailbox);
+        let Some(mut head) = self.head(&key)? else { return Ok(false) };
+        if message.uid >= head.uid_next {
+            return self.add_row(delivery, message);
+        }
+        let found = self.batch.last(Space::Pack, &row::pack_key(account, mailbox, message.uid))?;
+        let (pack_key, mut rows) = match found.filter(|(k, _)| k.starts_with(&key)) {
+            Some((k, value)) => (k, row::decode_pack(&value).map_err(malformed("message"))?),
+            None => (row::pack_key(account, mailbox, message.uid), Vec::new()),
+        };
+        match rows.binary_search_by_key(&message.uid, |row| row.uid) {
+            Ok(_) => return Ok(false),
+            Err(at) => rows.insert(at, message),
+        }
+        // The last pack is the one that grows; any other is split when it is twice too long.
+        let half = if rows.len() > 2 * PACK_ROWS { rows.split_off(PACK_ROWS) } else { Vec::new() };
+        self.batch.put(Space::Pack, pack_key.clone(), row::encode_pack(&rows));
+        if let Some(first) = half.first().map(|row| row.uid) {
+            let was_last = pack_key == row::pack_key(account, mailbox, head.last_pack);
+            if was_last {
+                head.last_pack = first;
+            }
+            let key = row::pack_key(account, mailbox, first);
+            self.batch.put(Space::Pack, key, row::encode_pack(&half));
+        }
         head.messages = head.messages.saturating_add(1);
         head.bytes = head.bytes.saturating_add(message.size);
         self.batch.put(Space::Head, key, head.encode());
@@ -289,27 +359,39 @@ impl Applier<'_, '_> {
     }
 
     fn count_live(&mut self, place: &Place, sign: i64) -> Result<()> {
-        let bytes = i64::try_from(place.len).unwrap_or(i64::MAX);
-        self.add_live(self.lane, place.segment, bytes.saturating_mul(sign))?;
+        self.add_live(self.lane, place.segment, positive(place.len).saturating_mul(sign))?;
+        self.count_chunks(place, sign)
+    }
+
+    fn count_chunks(&mut self, place: &Place, sign: i64) -> Result<()> {
         let mut left = place.size;
         for chunk in &place.chunks {
             let (len, rest) = chunk_record_len(left);
             left = rest;
-            let len = i64::try_from(len).unwrap_or(i64::MAX);
-            self.add_live(self.large, chunk.segment, len.saturating_mul(sign))?;
+            self.add_live(self.large, chunk.segment, positive(len).saturating_mul(sign))?;
         }
         Ok(())
     }
 
+    /// A segment without live bytes has no row.
     fn add_live(&mut self, lane: Lane, segment: u64, bytes: i64) -> Result<()> {
         let key = row::live_key(lane.0, segment);
         let old = match self.batch.get(Space::Live, &key)? {
-            Some(value) => Reader::new(&value).signed().map_err(malformed("segment"))?,
+            Some(value) => row::decode_live(&value).map_err(malformed("segment"))?,
             None => 0,
         };
-        let mut value = Vec::new();
-        put_signed(&mut value, old.saturating_add(bytes));
-        self.batch.put(Space::Live, key, value);
+        match old.saturating_add(bytes) {
+            0 => self.batch.delete(Space::Live, key),
+            live => self.batch.put(Space::Live, key, row::encode_live(live)),
+        }
         Ok(())
     }
+}
+
+fn positive(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+fn negative(bytes: u64) -> i64 {
+    positive(bytes).saturating_neg()
 }

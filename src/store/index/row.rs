@@ -77,6 +77,24 @@ pub fn live_key(lane: u8, segment: u64) -> Vec<u8> {
     key
 }
 
+/// Lane and segment of a key of live bytes.
+pub fn live_of(key: &[u8]) -> Result<(u8, u64), Malformed> {
+    let mut reader = Reader::new(key);
+    Ok((reader.byte()?, u64::from_be_bytes(reader.array()?)))
+}
+
+/// A segment's live bytes. Below zero only for a segment that is damaged.
+pub fn encode_live(bytes: i64) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_signed(&mut out, bytes);
+    out
+}
+
+/// The live bytes in a value.
+pub fn decode_live(bytes: &[u8]) -> Result<i64, Malformed> {
+    Reader::new(bytes).signed()
+}
+
 /// Where the log ends as far as it is applied.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {

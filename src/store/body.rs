@@ -5,6 +5,7 @@
 //! comes in. At any time a writer holds one chunk being filled and one being written: 512 KiB, if its
 //! caller waits for [`BodyWriter::pressure`]. Chunks of a body that is never finished are dead bytes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::gather::Coming;
@@ -63,6 +64,27 @@ impl LargeBody {
     /// Chunks that were written are not safe: a sync failed.
     pub fn fail(&self, error: Error) {
         self.state.lock().error = Some(error);
+    }
+
+    /// A chunk is on its way to the large lane's committer.
+    pub fn sent(&self) {
+        self.state.lock().in_flight += 1;
+    }
+
+    /// While chunks are on their way: a ticket to wait for before the next one is sent.
+    pub fn pressure(&self) -> Option<Ticket<()>> {
+        let mut state = self.state.lock();
+        if state.in_flight == 0 || state.error.is_some() {
+            return None;
+        }
+        let (completion, ticket) = ticket::Ticket::new();
+        state.waiting = Some(completion);
+        Some(ticket)
+    }
+
+    /// Segments of the large lane that hold its chunks.
+    pub fn segments(&self, into: &mut BTreeSet<u64>) {
+        into.extend(self.state.lock().places.iter().map(|place| place.segment));
     }
 
     /// The error so far.
@@ -130,7 +152,7 @@ impl BodyWriter {
             let first = std::mem::take(collected);
             self.coming = None;
             self.collected = Collected::Large {
-                shared: Arc::new(LargeBody::default()),
+                shared: self.lane.begin(),
                 hash: Box::new(blake3::Hasher::new()),
                 chunk: chunk_buffer(),
                 next: 0,
@@ -173,7 +195,7 @@ impl BodyWriter {
         }
         let body_crc = crc32c::crc32c(record.get(HEADER_LEN..).unwrap_or_default());
         *next = next.saturating_add(1);
-        shared.state.lock().in_flight += 1;
+        shared.sent();
         self.lane.push(LargeJob::Chunk { record, body_crc, body: shared.clone() })
     }
 
@@ -190,13 +212,7 @@ impl BodyWriter {
     /// When too much is in flight: a ticket to wait for before the next `write`.
     pub fn pressure(&mut self) -> Option<Ticket<()>> {
         let Collected::Large { shared, .. } = &self.collected else { return None };
-        let mut state = shared.state.lock();
-        if state.in_flight == 0 || state.error.is_some() {
-            return None;
-        }
-        let (completion, ticket) = ticket::Ticket::new();
-        state.waiting = Some(completion);
-        Some(ticket)
+        shared.pressure()
     }
 
     /// Ends the bytes. Dropping a writer instead forgets them.
@@ -237,6 +253,13 @@ pub enum Stored {
     },
     /// In the large lane.
     Large(Arc<LargeBody>),
+    /// A whole record's body, which compaction copies byte for byte.
+    Copied {
+        /// The body: message bytes and what is known of them.
+        body: Vec<u8>,
+        /// Its CRC32C.
+        crc: u32,
+    },
 }
 
 /// A finished body, to be put into [`super::NewMessage`].

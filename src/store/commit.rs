@@ -78,6 +78,12 @@ impl Transaction {
         let bytes = changes.iter().fold(0_u64, |sum, change| sum.saturating_add(estimate(change)));
         Transaction { changes, bytes, done }
     }
+
+    /// Whether compaction moves messages by it. Those are committed in groups of their own: what a group before them
+    /// removed is known to the planner then, so that nothing dead is copied and comes back.
+    fn relocates(&self) -> bool {
+        matches!(self.changes.first(), Some(Change::Relocate(_)))
+    }
 }
 
 /// At least as many bytes as a change's records take.
@@ -92,6 +98,7 @@ fn estimate(change: &Change) -> u64 {
             let body = match &new.body.stored {
                 Stored::Small { bytes, .. } => bytes.len() as u64,
                 Stored::Large(_) => (new.body.len / super::body::CHUNK_BYTES as u64 + 1) * 20,
+                Stored::Copied { body, .. } => body.len() as u64,
             };
             body.saturating_add(recipients(&new.queue))
                 .saturating_add(new.deliver.len() as u64 * 32)
@@ -100,6 +107,7 @@ fn estimate(change: &Change) -> u64 {
         Change::Queue { recipients: list, .. } => recipients(list),
         Change::CreateMailbox { name, .. } => name.len() as u64,
         Change::Expunge { uids, .. } => uids.len() as u64 * 6,
+        Change::Relocate(relocation) => relocation.estimate(),
         Change::Row { key, value, .. } => (key.len() + value.as_ref().map_or(0, Vec::len)) as u64,
         Change::Deliver { .. }
         | Change::Forget { .. }
@@ -203,7 +211,11 @@ impl Committer<'_> {
         let durable = self.log.tail().lsn;
         let mut messages = 0;
         self.buffer.clear();
+        let relocates = waiting.front().is_some_and(Transaction::relocates);
         while let Some(next) = waiting.front() {
+            if next.relocates() != relocates {
+                break;
+            }
             let after =
                 self.buffer.len().saturating_add(usize::try_from(next.bytes).unwrap_or(usize::MAX));
             if after > room || (!members.is_empty() && after > GROUP_BYTES) {
@@ -294,12 +306,24 @@ impl Committer<'_> {
         self.buffer.resize(front, 0);
         let mut crc = 0;
         let mut tail = front;
-        if let Some(Body { stored: Stored::Small { bytes, crc: of_bytes }, .. }) = body {
-            self.buffer.extend_from_slice(&bytes);
-            tail = self.buffer.len();
-            crc = of_bytes;
+        let mut whole = false;
+        match body.map(|body| body.stored) {
+            Some(Stored::Small { bytes, crc: of_bytes }) => {
+                self.buffer.extend_from_slice(&bytes);
+                crc = of_bytes;
+                tail = self.buffer.len();
+            }
+            Some(Stored::Copied { body, crc: of_body }) => {
+                self.buffer.extend_from_slice(&body);
+                crc = of_body;
+                tail = self.buffer.len();
+                whole = true;
+            }
+            Some(Stored::Large(_)) | None => {}
         }
-        record.encode(&mut self.buffer);
+        if !whole {
+            record.encode(&mut self.buffer);
+        }
         crc = crc32c::crc32c_append(crc, self.buffer.get(tail..).unwrap_or_default());
         let body_len = self.buffer.len().saturating_sub(front);
         let end = at.saturating_add(usize::try_from(record_len(body_len)).unwrap_or(0));

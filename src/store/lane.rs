@@ -7,8 +7,12 @@
 //! ends. What the failed group may have left behind that end is void. Before that new segment exists a
 //! crash may bring the failed group back, whole and in order, as any group that was written and not
 //! acknowledged.
+//!
+//! A lane's spares are segments in preparation: one that the housekeeper allocated, and files of segments that
+//! compaction has freed, with their old bytes. Those bytes are void in the new segment, because it has another
+//! salt and its records have higher LSNs; blocks that were written once are faster than new ones.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,6 +41,8 @@ pub struct Spare {
     file: Arc<dyn File>,
     path: PathBuf,
     capacity: u64,
+    /// Whether it was a segment before.
+    recycled: bool,
 }
 
 /// Counters of the log.
@@ -73,18 +79,35 @@ pub struct LaneSetting {
     /// Segments prepared so far: each is prepared under a name of its own, because the housekeeper and
     /// the lane may prepare at the same time.
     pub prepared: AtomicU64,
+    /// The segment that is written to, or was written to last. Those with lower numbers never change again.
+    pub active: AtomicU64,
+    /// Bytes of the lane's segments.
+    pub held: AtomicU64,
+    /// Freed segments that are kept as spares at most.
+    pub recycled: usize,
 }
 
-/// A lane's spare segment and what it takes to make one. Shared with the housekeeper.
+/// A lane's spare segments. Shared with the housekeeper and with compaction.
 #[derive(Default)]
 pub struct SpareRoom {
-    spare: Mutex<Option<Spare>>,
+    spares: Mutex<Vec<Spare>>,
 }
 
 impl SpareRoom {
     /// Whether a spare is ready.
     pub fn is_full(&self) -> bool {
-        self.spare.lock().is_some()
+        !self.spares.lock().is_empty()
+    }
+
+    fn add(&self, spare: Spare) {
+        self.spares.lock().push(spare);
+    }
+
+    /// Recycled spares, and their bytes.
+    fn recycled(&self) -> (usize, u64) {
+        let spares = self.spares.lock();
+        let recycled = spares.iter().filter(|spare| spare.recycled);
+        recycled.fold((0, 0), |(count, bytes), s| (count + 1, s.capacity.saturating_add(bytes)))
     }
 }
 
@@ -92,28 +115,128 @@ impl LaneSetting {
     /// Makes a spare of this many bytes.
     pub fn make_spare(&self, room: &SpareRoom, bytes: u64) -> Result<()> {
         let spare = self.prepare(bytes)?;
-        *room.spare.lock() = Some(spare);
+        room.add(spare);
         Ok(())
     }
 
-    /// Removes the spare.
-    pub fn drop_spare(&self, room: &SpareRoom) {
-        if let Some(spare) = room.spare.lock().take() {
-            drop(spare.file);
-            let _ = self.fs.remove_file(&spare.path);
+    /// Removes the spares that were made, and with `all` the recycled ones too.
+    pub fn drop_spares(&self, room: &SpareRoom, all: bool) {
+        self.sort_out(room, |spare| spare.recycled && !all);
+    }
+
+    /// Removes the spares that are not fit.
+    fn sort_out(&self, room: &SpareRoom, fit: impl Fn(&Spare) -> bool) {
+        let mut spares = room.spares.lock();
+        let (kept, unfit): (Vec<_>, Vec<_>) = spares.drain(..).partition(fit);
+        *spares = kept;
+        for Spare { file, path, .. } in unfit {
+            drop(file);
+            let _ = self.fs.remove_file(&path);
         }
     }
 
-    fn prepare(&self, bytes: u64) -> Result<Spare> {
+    /// Bytes that the next segment should have.
+    fn planned_bytes(&self) -> u64 {
+        let full = self.segment_bytes;
+        self.held.load(Ordering::Relaxed).clamp(FIRST_SEGMENT_BYTES.min(full), full)
+    }
+
+    /// Whether a file of so many bytes is worth keeping beside so many others: spares never take more space than
+    /// the lane itself.
+    fn is_wanted(&self, len: u64, (count, bytes): (usize, u64)) -> bool {
+        let (held, planned) = (self.held.load(Ordering::Relaxed), self.planned_bytes());
+        count < self.recycled
+            && len >= planned / 2
+            && bytes.saturating_add(len) <= held.max(planned.saturating_mul(2))
+    }
+
+    /// Lets the files of freed segments go: a few become spares, the rest is removed. Answers those that are gone
+    /// for good, which nobody may ask for any more. What fails stays where it is.
+    pub fn retire(&self, room: &SpareRoom, numbers: &[u64]) -> Result<Vec<u64>> {
+        let mut gone = Vec::new();
+        let mut recycled = Vec::new();
+        let mut kept_bytes = 0_u64;
+        let mut failed = None;
+        for number in numbers {
+            let path = segment::path(&self.dir, self.lane, *number);
+            let len = self.fs.metadata(&path).map_or(0, |entry| entry.len);
+            let (count, bytes) = room.recycled();
+            let kept = (count.saturating_add(recycled.len()), bytes.saturating_add(kept_bytes));
+            let done = if self.is_wanted(len, kept) {
+                let new = self.spare_path();
+                kept_bytes = kept_bytes.saturating_add(len);
+                self.fs.rename(&path, &new).map(|()| recycled.push(new))
+            } else {
+                self.fs.remove_file(&path)
+            };
+            match done {
+                Ok(()) => {
+                    gone.push(*number);
+                    self.give_back(len);
+                }
+                Err(e) => failed = Some(Error::io("free", &path, &e)),
+            }
+        }
+        if gone.is_empty() {
+            return failed.map_or(Ok(gone), Err);
+        }
+        let directory = self.dir.join(segment::DIRECTORY);
+        let synced = self.fs.sync_dir(&directory);
+        for path in recycled {
+            // Before its new name is durable the file may be the old segment after a crash: it is not written to.
+            match synced.as_ref().ok().and_then(|()| self.reopen(&path).ok()) {
+                Some(spare) => room.add(spare),
+                None => {
+                    let _ = self.fs.remove_file(&path);
+                }
+            }
+        }
+        if let Some(e) = failed {
+            tracing::warn!("{e}");
+        }
+        Ok(gone)
+    }
+
+    /// The lane holds so many bytes less.
+    fn give_back(&self, bytes: u64) {
+        let less = |held: u64| Some(held.saturating_sub(bytes));
+        let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Takes a file that has the name of a spare already, durably. One that cannot be used is removed.
+    pub fn adopt(&self, room: &SpareRoom, path: &Path) {
+        let len = self.fs.metadata(path).map_or(0, |entry| entry.len);
+        match self.is_wanted(len, room.recycled()).then(|| self.reopen(path)) {
+            Some(Ok(spare)) => room.add(spare),
+            _ => {
+                let _ = self.fs.remove_file(path);
+            }
+        }
+    }
+
+    fn reopen(&self, path: &Path) -> std::io::Result<Spare> {
+        let file = self.fs.open(path, Open::ReadWrite)?;
+        let (len, planned) = (file.len()?, self.planned_bytes());
+        if len < planned {
+            file.allocate(planned)?;
+        }
+        Ok(Spare { file, path: path.into(), capacity: len.max(planned), recycled: true })
+    }
+
+    fn spare_path(&self) -> PathBuf {
         let number = self.prepared.fetch_add(1, Ordering::Relaxed);
-        let path = segment::new_path(&self.dir, self.lane, number);
+        segment::new_path(&self.dir, self.lane, number)
+    }
+
+    fn prepare(&self, bytes: u64) -> Result<Spare> {
+        let path = self.spare_path();
         let file = self.fs.open(&path, Open::Create).map_err(|e| Error::io("create", &path, &e))?;
         let allocated = file.set_len(0).and_then(|()| file.allocate(bytes));
         if let Err(e) = allocated {
             let _ = self.fs.remove_file(&path);
             return Err(Error::io("allocate", &path, &e));
         }
-        Ok(Spare { file, path, capacity: bytes })
+        Ok(Spare { file, path, capacity: bytes, recycled: false })
     }
 }
 
@@ -142,8 +265,8 @@ pub struct Log {
     /// No LSN up to this one is given again, whatever fails.
     floor: u64,
     next_number: u64,
-    /// Bytes of the lane's segments so far.
-    held: u64,
+    /// The segment of the tail was left by a process that did not cut it off where it ends.
+    uncut: bool,
     /// A group that failed may stand behind the tail, where the next opening would find it.
     failed_behind_tail: bool,
 }
@@ -169,7 +292,7 @@ impl Log {
         tail: Tail,
         last_lsn: u64,
         next_number: u64,
-        held: u64,
+        uncut: bool,
     ) -> Log {
         Log {
             setting,
@@ -179,7 +302,7 @@ impl Log {
             last_lsn,
             floor: last_lsn,
             next_number,
-            held,
+            uncut,
             failed_behind_tail: false,
         }
     }
@@ -209,12 +332,7 @@ impl Log {
     pub fn wants_spare(&self) -> Option<u64> {
         let active = self.active.as_ref()?;
         let wants = active.end > active.capacity / 4 && !self.room.is_full();
-        wants.then(|| self.planned_bytes())
-    }
-
-    fn planned_bytes(&self) -> u64 {
-        let full = self.setting.segment_bytes;
-        self.held.clamp(FIRST_SEGMENT_BYTES.min(full), full)
+        wants.then(|| self.setting.planned_bytes())
     }
 
     /// A place for a group whose first transaction has `need` bytes: in the active segment, or in a new
@@ -256,16 +374,9 @@ impl Log {
         self.next_number = self.next_number.saturating_add(1);
         let setting = self.setting.clone();
         let need = HEADER_BYTES.saturating_add(need);
-        let taken = self.room.spare.lock().take();
-        let spare = match taken {
-            Some(spare) if spare.capacity >= need => spare,
-            unfit => {
-                if let Some(spare) = unfit {
-                    drop(spare.file);
-                    let _ = setting.fs.remove_file(&spare.path);
-                }
-                setting.prepare(self.planned_bytes().max(need))?
-            }
+        let spare = match self.take_spare(need) {
+            Some(spare) => spare,
+            None => setting.prepare(setting.planned_bytes().max(need))?,
         };
         let temporary = spare.path.clone();
         let made = self.begin_segment(spare, number);
@@ -279,14 +390,28 @@ impl Log {
         if let Some(old) = old {
             // What was allocated and not used goes back; the new header says where the old segment ends.
             let _ = old.file.set_len(old_end);
+            setting.give_back(old.capacity.saturating_sub(old_end));
+        } else if std::mem::take(&mut self.uncut) {
+            let path = segment::path(&setting.dir, setting.lane, self.tail.segment);
+            let _ = setting.fs.open(&path, Open::ReadWrite).and_then(|f| f.set_len(old_end));
         }
-        self.held = self.held.saturating_add(active.capacity);
+        setting.held.fetch_add(active.capacity, Ordering::Relaxed);
+        setting.active.store(number, Ordering::Release);
         self.active = Some(active);
         // The new segment is durable: whatever happens now, the next one names it.
         self.tail.segment = number;
         self.tail.end = HEADER_BYTES;
         self.failed_behind_tail = false;
         Ok(())
+    }
+
+    /// A spare of at least so many bytes, a recycled one first. Those that are too small are removed.
+    fn take_spare(&self, need: u64) -> Option<Spare> {
+        let wanted = need.max(self.setting.planned_bytes() / 2);
+        self.setting.sort_out(&self.room, |spare| spare.capacity >= wanted);
+        let mut spares = self.room.spares.lock();
+        let at = spares.iter().position(|spare| spare.recycled).unwrap_or(0);
+        (at < spares.len()).then(|| spares.swap_remove(at))
     }
 
     /// Gives a prepared file its header and its name.
@@ -310,7 +435,7 @@ impl Log {
         };
         let path = segment::path(&setting.dir, setting.lane, number);
         let directory = setting.dir.join(segment::DIRECTORY);
-        let Spare { file, path: temporary, capacity } = spare;
+        let Spare { file, path: temporary, capacity, .. } = spare;
         let bytes = header.encode();
         file.write_at(&bytes, 0).map_err(|e| Error::io("write", &temporary, &e))?;
         file.sync_all().map_err(|e| Error::io("sync", &temporary, &e))?;
@@ -367,7 +492,7 @@ impl Log {
         {
             let _ = active.file.set_len(self.tail.end);
         }
-        self.setting.drop_spare(&self.room);
+        self.setting.drop_spares(&self.room, false);
     }
 }
 
@@ -396,6 +521,9 @@ mod tests {
             segment_bytes: 1 << 20,
             counters: Arc::default(),
             prepared: AtomicU64::new(1),
+            active: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+            recycled: 2,
         })
     }
 
@@ -404,14 +532,14 @@ mod tests {
         let fs = MemoryFs::new();
         let setting = setting(&fs);
         let room = Arc::new(SpareRoom::default());
-        let mut log = Log::new(setting.clone(), room.clone(), Tail::default(), 0, 1, 0);
+        let mut log = Log::new(setting.clone(), room.clone(), Tail::default(), 0, 1, false);
         // The housekeeper is in the middle of it when the lane makes segment 1 itself.
         let spare = setting.prepare(1 << 20).unwrap();
         log.roll(0).unwrap();
         log.write(b"12345678").unwrap();
         log.take_lsn();
         log.sync().unwrap();
-        *room.spare.lock() = Some(spare);
+        room.add(spare);
         log.roll(0).unwrap();
         for number in [1, 2] {
             Segment::open(&fs, &setting.dir, &setting.uuid, 0, number).unwrap();

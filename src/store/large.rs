@@ -8,7 +8,8 @@
 //! When a write fails, its body fails. When a sync fails, every body with a chunk since the last good
 //! sync fails, because nobody knows which of those chunks are on the disk.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
 
 use super::Core;
 use super::body::LargeBody;
@@ -20,6 +21,7 @@ use super::record::{
 };
 use crate::error::{Error, Result};
 use crate::store::MessageId;
+use crate::sync::Mutex;
 
 /// Bytes that wait for a sync at most.
 const SYNC_BYTES: u64 = 4 << 20;
@@ -48,6 +50,13 @@ pub enum LargeJob {
         /// Called after the sync, or with what went wrong.
         then: Box<dyn FnOnce(Result<()>) + Send>,
     },
+    /// Syncs the chunks of a body that was copied, then calls back.
+    Sync {
+        /// The body.
+        body: Arc<LargeBody>,
+        /// Called after the sync, or with what went wrong.
+        then: Box<dyn FnOnce(Result<()>) + Send>,
+    },
 }
 
 /// The way to the large lane's committer.
@@ -55,9 +64,32 @@ pub enum LargeJob {
 pub struct LargeLane {
     /// What waits.
     pub jobs: JobQueue<LargeJob>,
+    /// Bodies that no index knows yet: their chunks are needed though nothing refers to them.
+    bodies: Mutex<Vec<Weak<LargeBody>>>,
 }
 
 impl LargeLane {
+    /// A new body, which is known to be on its way as long as somebody has it.
+    pub fn begin(&self) -> Arc<LargeBody> {
+        let body = Arc::new(LargeBody::default());
+        let mut bodies = self.bodies.lock();
+        if bodies.len() == bodies.capacity() {
+            bodies.retain(|body| body.strong_count() > 0);
+        }
+        bodies.push(Arc::downgrade(&body));
+        body
+    }
+
+    /// Segments with chunks of bodies that are on their way.
+    pub fn on_their_way(&self) -> BTreeSet<u64> {
+        let bodies: Vec<_> = self.bodies.lock().iter().filter_map(Weak::upgrade).collect();
+        let mut segments = BTreeSet::new();
+        for body in bodies {
+            body.segments(&mut segments);
+        }
+        segments
+    }
+
     /// Hands over a job. `Stopped` after the end.
     pub fn push(&self, job: LargeJob) -> Result<()> {
         self.jobs.push(job).map_err(|_| super::stopped())
@@ -90,6 +122,7 @@ pub fn run(core: &Core, log: &mut Log) {
                     }
                     ended.push((body, then));
                 }
+                LargeJob::Sync { body, then } => ended.push((body, then)),
             }
             if committer.written >= SYNC_BYTES {
                 committer.sync();

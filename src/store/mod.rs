@@ -131,6 +131,13 @@ pub struct OpenOptions {
     pub checkpoint_millis: u64,
     /// Most log bytes between durable checkpoints of the index.
     pub checkpoint_bytes: u64,
+    /// Freed segments that each lane keeps for its next ones, at most.
+    pub recycled_segments: u8,
+    /// A segment of whose bytes less than this part of a hundred is live is compacted.
+    pub compact_below_percent: u8,
+    /// Bytes a second that compaction by itself copies at most; 0: it does nothing by itself. While the disk is
+    /// nearly full there is no limit.
+    pub compact_bytes_per_second: u64,
 }
 
 impl Default for OpenOptions {
@@ -141,6 +148,9 @@ impl Default for OpenOptions {
             large_body_bytes: 256 << 10,
             checkpoint_millis: 1000,
             checkpoint_bytes: 64 << 20,
+            recycled_segments: 2,
+            compact_below_percent: 50,
+            compact_bytes_per_second: 32 << 20,
         }
     }
 }
@@ -367,7 +377,7 @@ impl Core {
         threads.housekeeper.take().map(join);
         // One may have been made after its lane ended.
         for (setting, room) in self.settings.iter().zip(&self.rooms) {
-            setting.drop_spare(room);
+            setting.drop_spares(room, false);
         }
         let Some(lock) = self.lock.lock().take() else { return Ok(()) };
         let mut result = Ok(());
@@ -388,9 +398,10 @@ fn lane_setting(
     format: &Format,
     lane: u8,
     segment_bytes: u64,
+    recycled: u8,
     counters: &Arc<LogCounters>,
-) -> Arc<LaneSetting> {
-    Arc::new(LaneSetting {
+) -> LaneSetting {
+    LaneSetting {
         fs: core.0.clone(),
         dir: core.1.to_path_buf(),
         uuid: format.uuid,
@@ -399,7 +410,10 @@ fn lane_setting(
         segment_bytes: segment_bytes.max(SEGMENT_LIMIT),
         counters: counters.clone(),
         prepared: AtomicU64::new(1),
-    })
+        active: AtomicU64::new(0),
+        held: AtomicU64::new(0),
+        recycled: usize::from(recycled),
+    }
 }
 
 /// Starts a thread of the store: the one place where it does.
@@ -502,7 +516,7 @@ impl Store {
             .map_err(|e| Error::io("create", &index_directory, &e))?;
         let chains = recovery::survey(fs.as_ref(), dir, &format.uuid, lanes + 1)?;
         format.write(fs.as_ref(), dir)?;
-        recovery::sweep(fs.as_ref(), dir, &chains)?;
+        let prepared = recovery::sweep(fs.as_ref(), dir, &chains)?;
 
         let counters = Arc::new(LogCounters::default());
         let index_counters = Arc::new(IndexCounters::default());
@@ -530,8 +544,20 @@ impl Store {
                 });
                 (outcome, options.segment_bytes)
             };
-            let setting = lane_setting((&fs, dir), &format, number, segment_bytes, &counters);
+            let recycled = options.recycled_segments;
+            let setting =
+                lane_setting((&fs, dir), &format, number, segment_bytes, recycled, &counters);
+            setting.active.store(outcome.tail.segment, Ordering::Relaxed);
+            // What was allocated behind the end is given back when the lane moves on.
+            let last = chain.segments.last().filter(|s| s.number == outcome.tail.segment);
+            let unused = last.map_or(0, |s| s.len.saturating_sub(outcome.tail.end));
+            setting.held.store(chain.bytes().saturating_sub(unused), Ordering::Relaxed);
             let room = Arc::new(SpareRoom::default());
+            let mine = prepared.iter().filter(|(lane, _, _)| *lane == number);
+            let next = mine.clone().map(|(_, n, _)| n.saturating_add(1)).max().unwrap_or(1);
+            setting.prepared.store(next, Ordering::Relaxed);
+            mine.for_each(|(_, _, path)| setting.adopt(&room, path));
+            let setting = Arc::new(setting);
             logs.push(Log::new(
                 setting.clone(),
                 room.clone(),
@@ -539,7 +565,7 @@ impl Store {
                 outcome.last_lsn,
                 // The index may know of segments that are lost.
                 chain.next_number().max(outcome.tail.segment.saturating_add(1)),
-                chain.bytes(),
+                outcome.clean && unused > 0,
             ));
             settings.push(setting);
             rooms.push(room);

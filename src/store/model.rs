@@ -1,5 +1,6 @@
 //! What the store keeps, as the rooms above see it: changes that go in, rows that come out.
 
+use super::compaction::Relocation;
 use super::{AccountId, Body, MailboxId, MessageId};
 
 /// Bits of [`Envelope::flags`].
@@ -138,6 +139,8 @@ pub enum Change {
         /// How many.
         count: u32,
     },
+    /// Compaction moves a message. Nothing happens when the message is not where compaction found it.
+    Relocate(Relocation),
     /// A row of a small table is set or, with `None`, removed. Lane 0 only.
     Row {
         /// The table.

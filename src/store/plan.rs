@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::body::{Body, Stored};
+use super::compaction::Relocation;
 use super::index::{Batch, Space, row};
 use super::record::{Delivery, MAX_META, MAX_SMALL, MessageMeta, Record};
 use super::{AccountId, Change, Lane, MailboxId, MessageId};
@@ -127,6 +128,48 @@ impl<'v> Planner<'v> {
         Ok(value.and_then(|v| v.try_into().ok()).map(u32::from_be_bytes))
     }
 
+    /// Moves what is live where compaction found it; what is not is dropped.
+    fn relocate(&self, relocation: Relocation, planned: &mut Planned) -> Result<()> {
+        let message = relocation.message();
+        if message.lane() != self.lane {
+            return Err(misplaced(format!("message {message}"), self.lane));
+        }
+        let Some(value) = self.view.get(Space::Place, &row::message_key(message))? else {
+            return Ok(());
+        };
+        let place = row::Place::decode(&value).map_err(|_| {
+            Error::new(Kind::Corrupt, format!("index: the place of message {message} is damaged"))
+        })?;
+        match relocation {
+            Relocation::Record { meta, segment, offset, body, crc } => {
+                if (place.segment, place.offset) != (segment, offset) {
+                    return Ok(());
+                }
+                let stale = place.chunks != meta.chunks;
+                let (len, hash) = (meta.size, meta.hash);
+                let body = Body { len, hash, stored: Stored::Copied { body, crc }, coming: None };
+                planned.records.push((Record::Copy(meta), Some(body)));
+                if stale {
+                    // The record is copied as it is: where its chunks went is said again behind it.
+                    planned.records.push((Record::Loc { message, chunks: place.chunks }, None));
+                }
+            }
+            Relocation::Chunks { from, moved, copied, .. } => {
+                if place.chunks != from {
+                    return Ok(());
+                }
+                let mut chunks = from;
+                for (index, to) in moved.into_iter().zip(copied.places()?) {
+                    if let Some(chunk) = chunks.get_mut(index) {
+                        *chunk = to;
+                    }
+                }
+                planned.records.push((Record::Loc { message, chunks }, None));
+            }
+        }
+        Ok(())
+    }
+
     fn plan_change(&mut self, change: Change, planned: &mut Planned) -> Result<()> {
         match change {
             Change::Message(new) => {
@@ -150,7 +193,7 @@ impl<'v> Planner<'v> {
                     deliveries.push(delivery);
                 }
                 let chunks = match &new.body.stored {
-                    Stored::Small { .. } => Vec::new(),
+                    Stored::Small { .. } | Stored::Copied { .. } => Vec::new(),
                     Stored::Large(body) => body.places()?,
                 };
                 let meta = MessageMeta {
@@ -251,6 +294,7 @@ impl<'v> Planner<'v> {
                 }
                 planned.records.push((Record::Unreference { message, count }, None));
             }
+            Change::Relocate(relocation) => self.relocate(relocation, planned)?,
             Change::Row { table, key, value } => {
                 if self.lane != Lane(0) {
                     return Err(misplaced("a row of a small table".into(), self.lane));

@@ -136,14 +136,20 @@ fn link(chain: &mut Chain) {
     chain.segments = kept;
 }
 
-/// Removes what an earlier opening prepared and did not use.
-pub fn sweep(fs: &dyn Fs, dir: &Path, chains: &[Chain]) -> Result<()> {
+/// Removes void segments. Answers lane, number and path of each segment in preparation that an earlier opening
+/// left; their names are durable.
+pub fn sweep(fs: &dyn Fs, dir: &Path, chains: &[Chain]) -> Result<Vec<(u8, u64, PathBuf)>> {
     let directory = dir.join(segment::DIRECTORY);
     let entries = fs.read_dir(&directory).map_err(|e| Error::io("list", &directory, &e))?;
+    let mut prepared = Vec::new();
     for entry in entries {
-        if segment::parse_name(&entry.name, ".new").is_some() {
-            let path = directory.join(&entry.name);
-            fs.remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
+        let path = directory.join(&entry.name);
+        match segment::parse_name(&entry.name, ".new") {
+            Some((lane, number)) if usize::from(lane) < chains.len() => {
+                prepared.push((lane, number, path));
+            }
+            Some(_) => fs.remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?,
+            None => {}
         }
     }
     for (lane, chain) in chains.iter().enumerate() {
@@ -152,7 +158,11 @@ pub fn sweep(fs: &dyn Fs, dir: &Path, chains: &[Chain]) -> Result<()> {
             fs.remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
         }
     }
-    Ok(())
+    if !prepared.is_empty() {
+        // One of them may have been a segment, and be one again after a crash until this is done.
+        fs.sync_dir(&directory).map_err(|e| Error::io("sync", &directory, &e))?;
+    }
+    Ok(prepared)
 }
 
 /// Where a lane goes on.
@@ -162,6 +172,8 @@ pub struct Outcome {
     pub tail: Tail,
     /// No LSN up to this one may be given again.
     pub last_lsn: u64,
+    /// Nothing behind the end is damaged data that was acknowledged: the file may be cut off there.
+    pub clean: bool,
 }
 
 /// What a scan works on.
@@ -336,6 +348,7 @@ impl Recovery<'_> {
             tail: Tail { segment: applied.segment, end: applied.offset, lsn: applied.lsn },
             last_lsn: applied.lsn,
             lost: 0,
+            clean: false,
             transactions: Vec::new(),
             index,
         };
@@ -394,7 +407,7 @@ impl Recovery<'_> {
         {
             skip_uids(index, state.lost)?;
         }
-        Ok(Outcome { tail: state.tail, last_lsn: state.last_lsn })
+        Ok(Outcome { tail: state.tail, last_lsn: state.last_lsn, clean: state.clean })
     }
 
     fn scan_segment(
@@ -456,6 +469,7 @@ impl Recovery<'_> {
             }
             state.last_lsn = state.last_lsn.max(witness.unwrap_or(0));
             if last && witness.is_none() {
+                state.clean = true;
                 break;
             }
             if !last && found.end.is_none() && resume.is_none() {
@@ -530,6 +544,8 @@ struct State<'a> {
     last_lsn: u64,
     /// Records that are lost.
     lost: u64,
+    /// The log ends where nothing is behind it but what was never acknowledged.
+    clean: bool,
     /// Records of whole transactions that are not applied yet.
     transactions: Vec<(Record, Position)>,
     index: Option<&'a dyn IndexKv>,

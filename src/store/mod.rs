@@ -44,7 +44,9 @@ use crate::vfs::{self, Fs, Lock, Open};
 pub mod body;
 pub mod check;
 pub mod commit;
+pub mod compaction;
 pub mod encoding;
+pub mod export;
 pub mod format;
 pub mod gather;
 pub mod housekeeper;
@@ -52,6 +54,7 @@ pub mod id;
 pub mod index;
 pub mod lane;
 pub mod large;
+pub mod maintenance;
 pub mod model;
 pub mod plan;
 pub mod queue;
@@ -64,9 +67,13 @@ pub mod shown;
 pub mod ticket;
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
 pub use body::{Body, BodyWriter};
+pub use compaction::{CompactOptions, CompactReport, Relocation};
+pub use export::Exported;
 pub use id::{AccountId, Lane, MailboxId, MessageId};
 pub use model::*;
 pub use reader::MessageReader;
@@ -75,13 +82,16 @@ pub use shelf::Hold;
 pub use ticket::{Completion, Ticket};
 
 use commit::{Done, Transaction};
+use export::Exports;
 use format::Format;
 use gather::Arrivals;
+use compaction::CompactCounters;
 use housekeeper::Housekeeper;
 use index::redb::IndexCounters;
 use index::{IndexKv, IndexView, Space, row};
 use lane::{LaneSetting, Log, LogCounters, SpareRoom, Tail};
 use large::{LargeJob, LargeLane};
+use maintenance::Maintenance;
 use queue::JobQueue;
 use recovery::{Recovery, Shard};
 use segment::Segment;
@@ -138,6 +148,10 @@ pub struct OpenOptions {
     /// Bytes a second that compaction by itself copies at most; 0: it does nothing by itself. While the disk is
     /// nearly full there is no limit.
     pub compact_bytes_per_second: u64,
+    /// A lane's index is exported when its log has grown by this many bytes since the last export,
+    pub export_bytes: u64,
+    /// and by this many times the bytes of the last export.
+    pub export_factor: u64,
 }
 
 impl Default for OpenOptions {
@@ -151,6 +165,8 @@ impl Default for OpenOptions {
             recycled_segments: 2,
             compact_below_percent: 50,
             compact_bytes_per_second: 32 << 20,
+            export_bytes: 256 << 20,
+            export_factor: 16,
         }
     }
 }
@@ -184,9 +200,15 @@ pub struct Core {
     settings: Vec<Arc<LaneSetting>>,
     rooms: Vec<Arc<SpareRoom>>,
     housekeeper: Housekeeper,
+    exports: Exports,
     counters: Arc<LogCounters>,
     index_counters: Arc<IndexCounters>,
     shelf: Shelf,
+    /// Held by the one who compacts.
+    compacting: Mutex<compaction::Kept>,
+    compact_counters: CompactCounters,
+    maintenance: Maintenance,
+    clock: Arc<dyn Clock>,
     closing: AtomicBool,
     /// Held while the store is being closed.
     ending: Mutex<()>,
@@ -200,6 +222,8 @@ struct Threads {
     large: Option<JoinHandle<()>>,
     homes: Vec<JoinHandle<()>>,
     housekeeper: Option<JoinHandle<()>>,
+    maintenance: Option<JoinHandle<()>>,
+    exports: Option<JoinHandle<()>>,
 }
 
 /// An ordinary lane with its shard of the index, as its committer and its readers share it.
@@ -214,6 +238,8 @@ struct Home {
     next_id: AtomicU64,
     /// Where the log ends, as far as it is durable and applied.
     tail: Mutex<Tail>,
+    /// LSN up to which a verified export of the shard is durable; 0: none.
+    exported: AtomicU64,
 }
 
 impl Home {
@@ -367,6 +393,13 @@ impl Core {
             }
         };
         let mut threads = std::mem::take(&mut *self.threads.lock());
+        self.maintenance.close();
+        // It may wait for this thread when this thread is a committer's; it ends by itself then.
+        let mut others = threads.homes.iter().chain(threads.large.iter());
+        if others.any(|thread| thread.thread().id() == own) {
+            threads.maintenance = None;
+        }
+        threads.maintenance.take().map(join);
         self.large.jobs.close();
         threads.large.take().map(join);
         for home in &self.homes {
@@ -375,6 +408,8 @@ impl Core {
         threads.homes.drain(..).for_each(join);
         self.housekeeper.close();
         threads.housekeeper.take().map(join);
+        self.exports.close();
+        threads.exports.take().map(join);
         // One may have been made after its lane ended.
         for (setting, room) in self.settings.iter().zip(&self.rooms) {
             setting.drop_spares(room, false);
@@ -475,7 +510,7 @@ impl Store {
         free()?;
         let _lock = take_lock(fs.as_ref(), dir)?;
         free()?;
-        for name in [segment::DIRECTORY, INDEX_DIRECTORY] {
+        for name in [segment::DIRECTORY, INDEX_DIRECTORY, export::DIRECTORY] {
             let path = dir.join(name);
             fs.create_dir_all(&path).map_err(|e| Error::io("create", &path, &e))?;
             fs.sync_dir(&path).map_err(|e| Error::io("sync", &path, &e))?;
@@ -500,8 +535,6 @@ impl Store {
         dir: &Path,
         options: OpenOptions,
     ) -> Result<Store> {
-        // Nothing in the store needs the calendar: messages bring their times with them.
-        drop(clock);
         Format::read(fs.as_ref(), dir)?;
         let lock = take_lock(fs.as_ref(), dir)?;
         let mut format = Format::read(fs.as_ref(), dir)?;
@@ -512,11 +545,14 @@ impl Store {
         }
         let lanes = usize::from(format.lanes);
         let index_directory = dir.join(INDEX_DIRECTORY);
-        fs.create_dir_all(&index_directory)
-            .map_err(|e| Error::io("create", &index_directory, &e))?;
+        // FORMAT, written below, makes their names durable.
+        for path in [&index_directory, &dir.join(export::DIRECTORY)] {
+            fs.create_dir_all(path).map_err(|e| Error::io("create", path, &e))?;
+        }
         let chains = recovery::survey(fs.as_ref(), dir, &format.uuid, lanes + 1)?;
         format.write(fs.as_ref(), dir)?;
         let prepared = recovery::sweep(fs.as_ref(), dir, &chains)?;
+        export::sweep(fs.as_ref(), dir)?;
 
         let counters = Arc::new(LogCounters::default());
         let index_counters = Arc::new(IndexCounters::default());
@@ -525,6 +561,7 @@ impl Store {
         let mut homes = Vec::with_capacity(lanes);
         let mut logs = Vec::with_capacity(lanes + 1);
         let (mut settings, mut rooms) = (Vec::new(), Vec::new());
+        let exports = Exports::new(lanes, options.export_bytes, options.export_factor);
         for (number, chain) in (0_u8..).zip(&chains) {
             let lane = Lane(number);
             let mut recovery =
@@ -534,6 +571,9 @@ impl Store {
             } else {
                 let shard = Shard { dir, uuid: &format.uuid, lane, counters: &index_counters };
                 let (index, outcome) = recovery.open_shard(&fs, &shard, chain)?;
+                let exported = export::newest(fs.as_ref(), dir, &format.uuid, lane)?;
+                let lsn = exported.map_or(0, |exported| exported.lsn);
+                exports.found(usize::from(number), exported, chain.bytes_behind(lsn, outcome.tail));
                 homes.push(Home {
                     jobs: JobQueue::default(),
                     index: Box::new(index),
@@ -541,6 +581,7 @@ impl Store {
                     arrivals: Arrivals::default(),
                     next_id: AtomicU64::new(u64::from(format.epoch) * EPOCH_MESSAGES),
                     tail: Mutex::new(outcome.tail),
+                    exported: AtomicU64::new(lsn),
                 });
                 (outcome, options.segment_bytes)
             };
@@ -574,9 +615,14 @@ impl Store {
         fs.sync_dir(&index_directory).map_err(|e| Error::io("sync", &index_directory, &e))?;
         let core = Arc::new(Core {
             shelf: Shelf::new(fs.clone(), dir.to_path_buf(), format.uuid),
+            compacting: Mutex::default(),
+            compact_counters: CompactCounters::default(),
+            maintenance: Maintenance::default(),
+            clock,
             fs,
             dir: dir.to_path_buf(),
             housekeeper: Housekeeper::new(lanes + 1, options.checkpoint_bytes),
+            exports,
             options,
             format: Mutex::new(format),
             uuid: format.uuid,
@@ -617,6 +663,12 @@ impl Store {
         let millis = core.options.checkpoint_millis;
         let thread = spawn("posthouse-house".into(), move || housekeeper::run(&worker, millis))?;
         core.threads.lock().housekeeper = Some(thread);
+        let worker = core.clone();
+        let thread = spawn("posthouse-maint".into(), move || maintenance::run(&worker))?;
+        core.threads.lock().maintenance = Some(thread);
+        let worker = core.clone();
+        let thread = spawn("posthouse-export".into(), move || export::run(&worker))?;
+        core.threads.lock().exports = Some(thread);
         Ok(store)
     }
 
@@ -832,6 +884,13 @@ impl Store {
             index_syncs: get(&core.index_counters.syncs),
             log_bytes: get(&core.counters.bytes),
             index_bytes: get(&core.index_counters.bytes),
+            segments_freed: get(&core.compact_counters.freed),
+            freed_bytes: get(&core.compact_counters.freed_bytes),
+            messages_moved: get(&core.compact_counters.moved),
+            moved_bytes: get(&core.compact_counters.moved_bytes),
+            exports: get(&core.exports.made),
+            export_bytes: get(&core.exports.written),
+            export_failures: get(&core.exports.failed),
         }
     }
 
@@ -841,6 +900,39 @@ impl Store {
             home.index.checkpoint()?;
         }
         Ok(())
+    }
+
+    /// Exports every shard that changed since its last export, durable and verified on return. Any thread
+    /// may call, but no function that a committer calls.
+    ///
+    /// # Errors
+    /// `Corrupt` when an index does not agree with itself, `Stopped`, `DiskFull`, or what the system reports; shards that
+    /// were exported before stay so.
+    pub fn export(&self) -> Result<Vec<Exported>> {
+        let core = &self.handle.core;
+        (0..self.lanes()).map(|lane| export::export_lane(core, Lane(lane))).collect()
+    }
+
+    /// Gives back the space of what nothing refers to any more: one full pass over all lanes now, while mail flows.
+    /// Not for a committer's thread.
+    ///
+    /// # Errors
+    /// What the disk or the index reports, `Stopped`. What was freed until then stays freed.
+    pub fn compact(&self, options: &CompactOptions) -> Result<CompactReport> {
+        let core = &self.handle.core;
+        let below_percent = match options.below_percent {
+            0 => core.options.compact_below_percent,
+            percent => percent.min(100),
+        };
+        let mut pace = core.maintenance.pace(core, options.bytes_per_second);
+        let mut plan = compaction::Plan { below_percent, thorough: true, pace: &mut pace };
+        let report = compaction::pass(core, &mut plan)?;
+        if core.closing.load(Ordering::Acquire) { Err(stopped()) } else { Ok(report) }
+    }
+
+    /// While what is returned lives, no segment is removed or used again, for instance because its file is copied.
+    pub fn hold(&self, name: &str) -> Hold {
+        self.handle.core.shelf.hold(name)
     }
 
     /// Verifies every record of the log and every reference of the index, while mail flows.

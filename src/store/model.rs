@@ -257,6 +257,20 @@ pub struct StoreStats {
     pub log_bytes: u64,
     /// Bytes written to the index.
     pub index_bytes: u64,
+    /// Segments that compaction freed.
+    pub segments_freed: u64,
+    /// Bytes of their files.
+    pub freed_bytes: u64,
+    /// Messages that compaction moved.
+    pub messages_moved: u64,
+    /// Bytes of records that it copied.
+    pub moved_bytes: u64,
+    /// Exports of shards made and verified.
+    pub exports: u64,
+    /// Bytes of them.
+    pub export_bytes: u64,
+    /// Exports that failed.
+    pub export_failures: u64,
 }
 
 /// What a check found.

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::body::{Body, Stored};
-use super::compaction::Relocation;
+use super::compaction::{Moving, Relocation};
 use super::index::{Batch, Space, row};
 use super::record::{Delivery, MAX_META, MAX_SMALL, MessageMeta, Record};
 use super::{AccountId, Change, Lane, MailboxId, MessageId};
@@ -140,8 +140,8 @@ impl<'v> Planner<'v> {
         let place = row::Place::decode(&value).map_err(|_| {
             Error::new(Kind::Corrupt, format!("index: the place of message {message} is damaged"))
         })?;
-        match relocation {
-            Relocation::Record { meta, segment, offset, body, crc } => {
+        match relocation.into_moving() {
+            Moving::Record { meta, segment, offset, body, crc } => {
                 if (place.segment, place.offset) != (segment, offset) {
                     return Ok(());
                 }
@@ -154,7 +154,7 @@ impl<'v> Planner<'v> {
                     planned.records.push((Record::Loc { message, chunks: place.chunks }, None));
                 }
             }
-            Relocation::Chunks { from, moved, copied, .. } => {
+            Moving::Chunks { from, moved, copied, .. } => {
                 if place.chunks != from {
                     return Ok(());
                 }

@@ -1,0 +1,151 @@
+//! Maintenance: one thread for work that takes long and can wait, at a limited rate.
+//!
+//! It compacts when a lane has left a segment since it last looked, and now and then without a reason. The
+//! housekeeper, which must be quick, does none of this. What runs here pauses between its steps so that it stays below
+//! its rate, and ends within a step when the store closes.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Core;
+use super::compaction::{self, Pace, Plan};
+use crate::error::Kind;
+use crate::sync::{Condvar, Mutex};
+use crate::time::{Clock, Time};
+
+/// How often the thread looks whether there is something to do.
+const LOOK_MILLIS: u64 = 500;
+/// Compaction looks at all lanes at least this often.
+const COMPACT_MILLIS: u64 = 60_000;
+/// A pause is made when it has become this long.
+const PAUSE_MILLIS: u64 = 10;
+/// Longest pause at once; the clock is looked at again then.
+const LONGEST_PAUSE_MILLIS: u64 = 200;
+/// How much may be done at once after a time without work, as milliseconds of the rate.
+const CREDIT_MILLIS: u64 = 100;
+
+/// Whether the thread is to end.
+#[derive(Default)]
+pub struct Maintenance {
+    closing: Mutex<bool>,
+    moved: Condvar,
+}
+
+impl Maintenance {
+    /// Ends the thread, and every pass that runs.
+    pub fn close(&self) {
+        *self.closing.lock() = true;
+        self.moved.notify_all();
+    }
+
+    /// Sleeps; `false` when the store closes.
+    fn pause(&self, millis: u64) -> bool {
+        let mut closing = self.closing.lock();
+        if !*closing {
+            self.moved.wait_for(&mut closing, Duration::from_millis(millis));
+        }
+        !*closing
+    }
+
+    fn is_closing(&self) -> bool {
+        *self.closing.lock()
+    }
+
+    /// A pace of so many bytes a second; 0: as fast as it goes.
+    pub(super) fn pace<'a>(&'a self, core: &'a Core, bytes_per_second: u64) -> Throttle<'a> {
+        Throttle {
+            maintenance: self,
+            clock: &core.clock,
+            rate: bytes_per_second,
+            free: None,
+            due: core.clock.now(),
+            owed: 0,
+        }
+    }
+}
+
+/// Keeps work below a rate.
+pub(super) struct Throttle<'a> {
+    maintenance: &'a Maintenance,
+    clock: &'a Arc<dyn Clock>,
+    rate: u64,
+    /// Says now and then whether the rate does not count.
+    free: Option<&'a dyn Fn() -> bool>,
+    /// When what was spent so far is paid for.
+    due: Time,
+    /// Bytes that are not in `due` yet.
+    owed: u64,
+}
+
+impl<'a> Throttle<'a> {
+    /// The rate does not count while this says so.
+    fn free_while(mut self, free: &'a dyn Fn() -> bool) -> Throttle<'a> {
+        self.free = Some(free);
+        self
+    }
+}
+
+impl Pace for Throttle<'_> {
+    fn spend(&mut self, bytes: u64) -> bool {
+        if self.rate == 0 {
+            return !self.maintenance.is_closing();
+        }
+        self.owed = self.owed.saturating_add(bytes);
+        let millis = self.owed.saturating_mul(1000) / self.rate;
+        if millis < PAUSE_MILLIS {
+            return true;
+        }
+        self.owed = 0;
+        if self.free.is_some_and(|free| free()) {
+            self.due = self.clock.now();
+            return !self.maintenance.is_closing();
+        }
+        let earliest = Time(self.clock.now().0.saturating_sub(CREDIT_MILLIS));
+        self.due = self.due.max(earliest).after(millis);
+        loop {
+            let left = self.due.since(self.clock.now());
+            if left == 0 {
+                return !self.maintenance.is_closing();
+            }
+            if !self.maintenance.pause(left.min(LONGEST_PAUSE_MILLIS)) {
+                return false;
+            }
+        }
+    }
+}
+
+/// The thread's loop; returns after `close`.
+pub fn run(core: &Core) {
+    let maintenance = &core.maintenance;
+    let mut left = left_behind(core);
+    let mut looked = core.clock.now();
+    while maintenance.pause(LOOK_MILLIS) {
+        let now = core.clock.now();
+        let behind = left_behind(core);
+        if core.options.compact_bytes_per_second > 0
+            && (behind != left || now.since(looked) >= COMPACT_MILLIS)
+        {
+            (left, looked) = (behind, now);
+            compact(core);
+        }
+    }
+}
+
+/// The segment that each lane writes to.
+fn left_behind(core: &Core) -> Vec<u64> {
+    core.settings.iter().map(|setting| setting.active.load(Ordering::Acquire)).collect()
+}
+
+fn compact(core: &Core) {
+    let free = || compaction::nearly_full(core);
+    let rate = core.options.compact_bytes_per_second;
+    let mut pace = core.maintenance.pace(core, rate).free_while(&free);
+    let below_percent = core.options.compact_below_percent;
+    let mut plan = Plan { below_percent, thorough: false, pace: &mut pace };
+    match compaction::pass(core, &mut plan) {
+        Ok(_) => {}
+        Err(e) if e.kind() == Kind::Stopped => {}
+        Err(e) => tracing::error!("compaction: {e}"),
+    }
+}

@@ -182,6 +182,8 @@ impl Check<'_> {
                         lsn = h.lsn.saturating_sub(1);
                         at = next;
                     }
+                    // The segment that told where this one ends was freed; one that is lost is named by itself.
+                    None if limit.is_none() => break,
                     None => {
                         let end = limit.unwrap_or(scanner.end());
                         self.problem(format!("{}: bytes {at} to {end}: {why}", path.display()));
@@ -331,10 +333,7 @@ impl Check<'_> {
             Ok((bytes, meta)) => {
                 let whole =
                     !place.chunks.is_empty() || blake3::hash(bytes).as_bytes() == &meta.hash;
-                Type::is_message(header.kind)
-                    && meta.id == id
-                    && meta.size == place.size
-                    && whole
+                Type::is_message(header.kind) && meta.id == id && meta.size == place.size && whole
             }
             Err(_) => false,
         };

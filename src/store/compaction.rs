@@ -379,7 +379,8 @@ impl Pass<'_, '_> {
                 let at = chunk.offset;
                 self.finding(format!(
                     "{}",
-                    segment.damaged(at, &format!("chunk {index} of message {message} is not there"))
+                    segment
+                        .damaged(at, &format!("chunk {index} of message {message} is not there"))
                 ));
                 return Ok(Copied::Nothing);
             }

@@ -137,7 +137,8 @@ fn left_behind(core: &Core) -> Vec<u64> {
     core.settings.iter().map(|setting| setting.active.load(Ordering::Acquire)).collect()
 }
 
-fn compact(core: &Core) {
+/// A pass of compaction as the thread makes it.
+pub(super) fn compact(core: &Core) {
     let free = || compaction::nearly_full(core);
     let rate = core.options.compact_bytes_per_second;
     let mut pace = core.maintenance.pace(core, rate).free_while(&free);

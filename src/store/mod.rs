@@ -14,6 +14,9 @@
 //! [`housekeeper`]. What is decided for a transaction (UIDs, MODSEQs) is decided by the committer
 //! ([`plan`]) and written down, so that [`recovery`] gets the same index from the same log.
 //!
+//! What nothing refers to any more is dead bytes of a segment; [`compaction`] copies what is live out of segments that
+//! are mostly dead and frees them, while [`shelf`] knows who still reads them. [`maintenance`] runs it by itself.
+//!
 //! # Invariants
 //! - **A ticket that answers `Ok` means: synced to the log, and visible in the index.** Nothing that
 //!   was answered so is lost by a crash at any instant, nor changed by a later failure.
@@ -67,6 +70,8 @@ pub mod shown;
 pub mod ticket;
 
 #[cfg(test)]
+mod compaction_tests;
+#[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -82,10 +87,10 @@ pub use shelf::Hold;
 pub use ticket::{Completion, Ticket};
 
 use commit::{Done, Transaction};
+use compaction::CompactCounters;
 use export::Exports;
 use format::Format;
 use gather::Arrivals;
-use compaction::CompactCounters;
 use housekeeper::Housekeeper;
 use index::redb::IndexCounters;
 use index::{IndexKv, IndexView, Space, row};

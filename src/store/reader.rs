@@ -39,11 +39,7 @@ enum Source {
 
 impl MessageReader {
     /// Opens a message at its place; `None` when one of its segments is gone, and the message somewhere else.
-    pub(super) fn open(
-        core: &Core,
-        id: MessageId,
-        place: Place,
-    ) -> Result<Option<MessageReader>> {
+    pub(super) fn open(core: &Core, id: MessageId, place: Place) -> Result<Option<MessageReader>> {
         let Some(segment) = core.segment(id.lane(), place.segment)? else { return Ok(None) };
         let mut record = Vec::new();
         let header = segment.read_record(place.offset, place.len, &mut record)?;

@@ -589,10 +589,9 @@ impl Record {
         let record = match kind {
             Type::Message => return Ok(Record::Message(MessageMeta::decode(body)?.1)),
             Type::Copy => return Ok(Record::Copy(MessageMeta::decode(body)?.1)),
-            Type::Loc => Record::Loc {
-                message: MessageId(reader.u64()?),
-                chunks: take_chunks(&mut reader)?,
-            },
+            Type::Loc => {
+                Record::Loc { message: MessageId(reader.u64()?), chunks: take_chunks(&mut reader)? }
+            }
             Type::Chunk => return Ok(Record::Chunk(ChunkHead::decode(body)?)),
             Type::Seal => return Ok(Record::Seal),
             Type::Deliver => Record::Deliver {

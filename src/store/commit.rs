@@ -99,7 +99,8 @@ fn estimate(change: &Change) -> u64 {
         }
         Change::Queue { recipients: list, .. } => recipients(list),
         Change::CreateMailbox { name, .. } => name.len() as u64,
-        Change::Expunge { uids, .. } => uids.len() as u64 * 6,
+        Change::Expunge { uids, .. } | Change::Flags { uids, .. } => uids.len() as u64 * 6,
+        Change::Move { uids, .. } => uids.len() as u64 * 12,
         Change::Row { key, value, .. } => (key.len() + value.as_ref().map_or(0, Vec::len)) as u64,
         Change::Deliver { .. }
         | Change::Forget { .. }

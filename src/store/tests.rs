@@ -9,6 +9,8 @@ use crate::time::SystemClock;
 use crate::vfs::memory::MemoryFs;
 use crate::vfs::os::OsFs;
 
+mod mailboxes;
+
 const A: AccountId = AccountId(1);
 
 pub(crate) fn small_options() -> OpenOptions {
@@ -864,6 +866,8 @@ mod model {
     enum Step {
         Send(u32, usize),
         Expunge(u32, Vec<u32>),
+        Flags(u32, u32, Vec<u32>, u32, u32),
+        Move(u32, u32, u32, Vec<u32>),
         Remove(u32),
         Close,
         Die,
@@ -877,6 +881,10 @@ mod model {
             8 => (account.clone(), 0_usize..3000).prop_map(|(a, n)| Step::Send(a, n)),
             1 => (account.clone(), 260_000_usize..600_000).prop_map(|(a, n)| Step::Send(a, n)),
             3 => (account.clone(), prop::collection::vec(1_u32..40, 0..8)).prop_map(|(a, u)| Step::Expunge(a, u)),
+            3 => (account.clone(), 1_u32..4, prop::collection::vec(1_u32..40, 0..8), 0_u32..4, 0_u32..4)
+                .prop_map(|(a, m, u, add, remove)| Step::Flags(a, m, u, add, remove)),
+            3 => (account.clone(), 1_u32..4, 1_u32..3, prop::collection::vec(1_u32..40, 0..8))
+                .prop_map(|(a, from, to, u)| Step::Move(a, from, to, u)),
             1 => account.prop_map(Step::Remove),
             1 => Just(Step::Close),
             1 => Just(Step::Die),
@@ -886,10 +894,48 @@ mod model {
         prop::collection::vec(step, 1..40)
     }
 
-    #[derive(Default)]
     struct Mailbox {
         next: u32,
-        messages: BTreeMap<u32, Vec<u8>>,
+        modseq: u64,
+        messages: BTreeMap<u32, Message>,
+    }
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Message {
+        bytes: Vec<u8>,
+        flags: u32,
+        modseq: u64,
+    }
+
+    /// Mailboxes of the model; UIDs and MODSEQs are counted from 1.
+    type Model = BTreeMap<(u32, u32), Mailbox>;
+
+    fn made(model: &mut Model, account: u32, mailbox: u32) -> &mut Mailbox {
+        let new = || Mailbox { next: 1, modseq: 1, messages: BTreeMap::new() };
+        model.entry((account, mailbox)).or_insert_with(new)
+    }
+
+    fn check_all(store: &Store, model: &Model) -> std::result::Result<(), TestCaseError> {
+        for (account, mailbox) in (1..5).flat_map(|a| (1..4).map(move |m| (a, m))) {
+            let (account_id, mailbox_id) = (AccountId(account), MailboxId(mailbox));
+            let rows = store.mailbox_scan(account_id, mailbox_id, 0, usize::MAX).unwrap();
+            let found: BTreeMap<u32, Message> = rows
+                .iter()
+                .map(|row| {
+                    let bytes = read(store, row.message).unwrap();
+                    assert_eq!(bytes.len() as u64, row.size);
+                    (row.uid, Message { bytes, flags: row.flags, modseq: row.modseq })
+                })
+                .collect();
+            let heads = store.mailboxes(account_id).unwrap();
+            let head = heads.into_iter().find(|head| head.mailbox == mailbox_id);
+            let figures = head.map(|head| (head.uid_next, head.highest_modseq));
+            let expected = model.get(&(account, mailbox));
+            prop_assert_eq!(figures, expected.map(|m| (m.next, m.modseq)));
+            let expected = expected.map(|m| m.messages.clone()).unwrap_or_default();
+            prop_assert!(found == expected, "account {}, mailbox {}", account, mailbox);
+        }
+        Ok(())
     }
 
     proptest! {
@@ -898,30 +944,87 @@ mod model {
         fn the_store_does_what_a_map_does(steps in steps()) {
             let (mut memory, mut fs, dir) = memory();
             let mut store = open(&fs, &dir);
-            let mut model: BTreeMap<u32, Mailbox> = BTreeMap::new();
+            let mut model = Model::new();
             for (seed, step) in (0_u32..).zip(steps) {
                 match step {
                     Step::Send(account, len) => {
                         inbox(&store, AccountId(account));
-                        let mailbox = model.entry(account).or_default();
-                        mailbox.next += 1;
+                        let mailbox = made(&mut model, account, 1);
                         let bytes = pattern(len, seed);
                         let uids = send(&store, AccountId(account), &bytes).wait().unwrap().uids;
                         prop_assert_eq!(uids, vec![mailbox.next]);
-                        mailbox.messages.insert(mailbox.next, bytes);
+                        mailbox.modseq += 1;
+                        let message = Message { bytes, flags: 0, modseq: mailbox.modseq };
+                        mailbox.messages.insert(mailbox.next, message);
+                        mailbox.next += 1;
                     }
                     Step::Expunge(account, mut uids) => {
                         uids.sort_unstable();
                         uids.dedup();
-                        if let Some(mailbox) = model.get_mut(&account) {
+                        if let Some(mailbox) = model.get_mut(&(account, 1)) {
                             mailbox.messages.retain(|uid, _| !uids.contains(uid));
+                            mailbox.modseq += u64::from(!uids.is_empty());
                         }
                         let account = AccountId(account);
                         let change = Change::Expunge { account, mailbox: MailboxId::INBOX, uids };
                         store.commit(store.lane_of(account), vec![change]).wait().unwrap();
                     }
+                    Step::Flags(account, mailbox, mut uids, add, remove) => {
+                        uids.sort_unstable();
+                        uids.dedup();
+                        if let Some(mailbox) = model.get_mut(&(account, mailbox)) {
+                            let modseq = mailbox.modseq + 1;
+                            for uid in &uids {
+                                let Some(message) = mailbox.messages.get_mut(uid) else { continue };
+                                let flags = (message.flags & !remove) | add;
+                                if flags != message.flags {
+                                    (message.flags, message.modseq) = (flags, modseq);
+                                    mailbox.modseq = modseq;
+                                }
+                            }
+                        }
+                        let (account, mailbox) = (AccountId(account), MailboxId(mailbox));
+                        let change = Change::Flags { account, mailbox, uids, add, remove };
+                        store.commit(store.lane_of(account), vec![change]).wait().unwrap();
+                    }
+                    Step::Move(account, from, to, mut uids) => {
+                        uids.sort_unstable();
+                        uids.dedup();
+                        if to == 2 {
+                            mailboxes::second(&store, AccountId(account));
+                            made(&mut model, account, 2);
+                        }
+                        let mut taken = vec![None; uids.len()];
+                        let there = model.contains_key(&(account, to));
+                        if let Some(source) = model.get_mut(&(account, from)).filter(|_| there) {
+                            for (uid, taken) in uids.iter().zip(&mut taken) {
+                                *taken = source.messages.remove(uid);
+                            }
+                        }
+                        let moves = taken.iter().any(Option::is_some);
+                        let mut expected = Err(Kind::NotFound);
+                        if let Some(target) = model.get_mut(&(account, to)) {
+                            target.modseq += u64::from(moves);
+                            let given = taken.into_iter().map(|message| {
+                                let Some(message) = message else { return 0 };
+                                let modseq = target.modseq;
+                                target.messages.insert(target.next, Message { modseq, ..message });
+                                target.next += 1;
+                                target.next - 1
+                            });
+                            expected = Ok(given.collect());
+                            if let Some(source) = model.get_mut(&(account, from)).filter(|_| from != to) {
+                                source.modseq += u64::from(moves);
+                            }
+                        }
+                        let account = AccountId(account);
+                        let (from, to) = (MailboxId(from), MailboxId(to));
+                        let change = Change::Move { account, from, to, uids };
+                        let answer = store.commit(store.lane_of(account), vec![change]).wait();
+                        prop_assert_eq!(answer.map(|c| c.uids).map_err(|e| e.kind()), expected);
+                    }
                     Step::Remove(account) => {
-                        model.remove(&account);
+                        model.retain(|(a, _), _| *a != account);
                         let account = AccountId(account);
                         let change = Change::RemoveMailboxes { account };
                         store.commit(store.lane_of(account), vec![change]).wait().unwrap();
@@ -945,16 +1048,11 @@ mod model {
                             memory.remove_file(&dir.join(format!("index/{lane:02x}.redb"))).unwrap();
                         }
                         store = open(&fs, &dir);
+                        check_all(&store, &model)?;
                     }
                 }
             }
-            for account in 1..5 {
-                let rows = store.mailbox_scan(AccountId(account), MailboxId::INBOX, 0, usize::MAX).unwrap();
-                let found: BTreeMap<u32, Vec<u8>> =
-                    rows.iter().map(|row| (row.uid, read(&store, row.message).unwrap())).collect();
-                let expected = model.remove(&account).unwrap_or_default().messages;
-                prop_assert!(found == expected, "account {}", account);
-            }
+            check_all(&store, &model)?;
             prop_assert_eq!(&store.recovery_report().damage, &Vec::<String>::new());
             healthy(&store);
         }

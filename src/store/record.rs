@@ -39,7 +39,7 @@ pub const FLAG_MUST_UNDERSTAND: u16 = 8;
 pub enum Type {
     /// A message with its envelope, local deliveries and queue recipients.
     Message = 1,
-    /// Up to 256 KiB of a large message, in the large lane.
+    /// Up to 128 KiB of a large message, in the large lane.
     Chunk = 2,
     /// All chunks of a large message have been written, in the large lane.
     BodyEnd = 3,

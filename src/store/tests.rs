@@ -130,7 +130,21 @@ impl Drop for Scratch {
 
 fn sizes() -> Vec<usize> {
     let k256 = 256 << 10;
-    vec![0, 1, 4096, k256 - 1, k256, k256 + 1, 2 * k256, 3 << 20]
+    let k128 = 128 << 10;
+    vec![
+        0,
+        1,
+        4096,
+        k128 - 1,
+        k128,
+        k128 + 1,
+        k256 - 1,
+        k256,
+        k256 + 1,
+        k256 + k128,
+        2 * k256,
+        3 << 20,
+    ]
 }
 
 fn messages_of_every_size_come_back(fs: Arc<dyn Fs>, dir: &Path) {

@@ -333,3 +333,15 @@ fn what_was_acknowledged_is_there_after_a_power_cut_at_any_sync() {
         total.failures.join("\n")
     );
 }
+
+#[test]
+fn seeds_that_found_something_find_nothing_any_more() {
+    for line in include_str!("seeds.txt").lines() {
+        let Some(rest) = line.strip_prefix("crash ") else { continue };
+        let (seed, name) = rest.split_once(' ').expect("a seed and a scenario");
+        let seed = seed.parse().expect("a number");
+        let tally = crash_all(&all_points(seed, Some(name)), 200);
+        println!("{line}: {} states", tally.states);
+        assert_eq!(tally.failures, Vec::<String>::new(), "{line}");
+    }
+}

@@ -474,6 +474,8 @@ impl Store {
             fs.create_dir_all(&path).map_err(|e| Error::io("create", &path, &e))?;
             fs.sync_dir(&path).map_err(|e| Error::io("sync", &path, &e))?;
         }
+        // A FORMAT never stands without them, whatever the disk does first.
+        fs.sync_dir(dir).map_err(|e| Error::io("sync", dir, &e))?;
         let mut uuid = [0; 16];
         getrandom::fill(&mut uuid)
             .map_err(|e| Error::new(Kind::Internal, format!("no random numbers: {e}")))?;

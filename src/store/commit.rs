@@ -96,7 +96,7 @@ fn estimate(change: &Change) -> u64 {
     let rest = match change {
         Change::Message(new) => {
             let body = match &new.body.stored {
-                Stored::Small { bytes, .. } => bytes.len() as u64,
+                Stored::Small { blocks, .. } => blocks.len() as u64,
                 Stored::Large(_) => (new.body.len / super::body::CHUNK_BYTES as u64 + 1) * 20,
                 Stored::Copied { body, .. } => body.len() as u64,
             };
@@ -106,8 +106,9 @@ fn estimate(change: &Change) -> u64 {
         }
         Change::Queue { recipients: list, .. } => recipients(list),
         Change::CreateMailbox { name, .. } => name.len() as u64,
-        Change::Expunge { uids, .. } => uids.len() as u64 * 6,
         Change::Relocate(relocation) => relocation.estimate(),
+        Change::Expunge { uids, .. } | Change::Flags { uids, .. } => uids.len() as u64 * 6,
+        Change::Move { uids, .. } => uids.len() as u64 * 12,
         Change::Row { key, value, .. } => (key.len() + value.as_ref().map_or(0, Vec::len)) as u64,
         Change::Deliver { .. }
         | Change::Forget { .. }
@@ -308,8 +309,10 @@ impl Committer<'_> {
         let mut tail = front;
         let mut whole = false;
         match body.map(|body| body.stored) {
-            Some(Stored::Small { bytes, crc: of_bytes }) => {
-                self.buffer.extend_from_slice(&bytes);
+            Some(Stored::Small { blocks, crc: of_bytes }) => {
+                for bytes in blocks.iter() {
+                    self.buffer.extend_from_slice(bytes);
+                }
                 crc = of_bytes;
                 tail = self.buffer.len();
             }

@@ -26,7 +26,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::body::{LargeBody, chunk_record_len};
+use super::body::{InFlight, LargeBody, chunk_record_len};
 use super::commit::{Done, Transaction};
 use super::export;
 use super::index::row::{self, Place};
@@ -354,6 +354,8 @@ impl Pass<'_, '_> {
         segment: &Segment,
     ) -> Result<Copied> {
         let body = self.core.large.begin();
+        // No buffer is kept for blocks to come.
+        body.end();
         let mut moved = Vec::new();
         let mut bytes = 0_u64;
         let mut left = place.size;
@@ -386,12 +388,12 @@ impl Pass<'_, '_> {
             }
             record.truncate(end);
             // One chunk is on its way while the next one is read.
-            while let Some(ticket) = body.pressure() {
+            while let Some(ticket) = body.landing() {
                 ticket.wait()?;
             }
-            body.sent();
             let (record, body_crc) = (std::mem::take(&mut record), header.body_crc);
-            self.core.large.push(LargeJob::Chunk { record, body_crc, body: body.clone() })?;
+            let chunk = InFlight::new(&body);
+            self.core.large.push(LargeJob::Chunk { record, body_crc, chunk })?;
             moved.push(index);
             bytes = bytes.saturating_add(len);
             if !self.plan.pace.spend(len) {

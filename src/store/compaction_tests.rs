@@ -11,8 +11,8 @@ use super::tests::{
 };
 use super::*;
 use crate::time::SystemClock;
-use crate::vfs::memory::{MemoryFs, Operation};
 use crate::vfs::os::OsFs;
+use crate::vfs::sim::{Disk, Lot};
 
 const A: AccountId = AccountId(1);
 
@@ -30,7 +30,7 @@ fn open(fs: &Arc<dyn Fs>, dir: &Path) -> Store {
     Store::open(fs.clone(), SystemClock::shared(), dir, quiet()).unwrap()
 }
 
-fn shared(memory: &MemoryFs) -> Arc<dyn Fs> {
+fn shared(memory: &Disk) -> Arc<dyn Fs> {
     Arc::new(memory.clone())
 }
 
@@ -159,7 +159,7 @@ fn nothing_is_freed_while_somebody_forbids_it() {
 }
 
 /// Mail of several lanes, large and small, with some of it expunged so that every kind of move happens.
-fn prepared() -> (MemoryFs, PathBuf, Vec<Vec<Vec<u8>>>) {
+fn prepared() -> (Disk, PathBuf, Vec<Vec<Vec<u8>>>) {
     let (memory, fs, dir) = memory();
     let store = open(&fs, &dir);
     for account in 1..=2 {
@@ -199,29 +199,26 @@ fn a_crash_at_any_place_of_a_compaction_leaves_everything_once() {
     let (memory, dir, kept) = prepared();
     let fs = shared(&memory);
     let store = open(&fs, &dir);
-    let states = Arc::new(Mutex::new(Vec::new()));
-    let (seen, disk) = (states.clone(), memory.clone());
-    memory.on_operation(move |operation, path| {
-        let here = matches!(
-            operation,
-            Operation::Sync | Operation::SyncDir | Operation::Rename | Operation::Remove
-        );
-        if here {
-            let when = format!("before {operation:?} of {}", path.display());
-            seen.lock().push((when.clone() + ", power cut", disk.after_power_cut()));
-            seen.lock().push((when + ", killed", disk.copy()));
-        }
-        Ok(())
-    });
+    memory.start_trace();
     let report = compact(&store);
-    memory.forget_hook();
+    let trace = memory.take_trace().unwrap();
     assert!(report.freed >= 3 && report.moved >= 3, "{report:?}");
     drop(store);
-    let states = std::mem::take(&mut *states.lock());
-    assert!(states.len() > 30, "{}", states.len());
-    for (when, state) in &states {
-        all_is_there(&shared(state), &dir, &kept, when);
-    }
+    assert!(trace.syncs() > 15, "{}", trace.syncs());
+    trace.walk(&mut |point| {
+        let syncing = point.syncing.map_or("the end".into(), |path| path.display().to_string());
+        all_is_there(
+            &shared(&point.image.disk().copy()),
+            &dir,
+            &kept,
+            &format!("{syncing}: killed"),
+        );
+        for seed in 0..4 {
+            let mut lot = if seed == 0 { Lot::Nothing } else { Lot::chance(seed) };
+            let disk = point.image.power_cut(&mut lot).0.disk();
+            all_is_there(&shared(&disk), &dir, &kept, &format!("{syncing}: power cut {seed}"));
+        }
+    });
 }
 
 #[test]

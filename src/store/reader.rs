@@ -1,9 +1,10 @@
 //! Reading a message back.
 //!
 //! A small message's record is read and verified as a whole when it is opened. Of a large one, one
-//! chunk at a time is in memory, verified before a byte of it is given out. So a reader holds at most
-//! 256 KiB of message bytes and what is known of the message beside them. It holds every segment that
-//! has a chunk of the message, so none is freed while the message is read.
+//! chunk at a time is in memory, verified before a byte of it is given out. So a reader holds at most the
+//! 256 KiB of a small message or 128 KiB of a large one, what is known of the message beside its bytes, and the
+//! places of its chunks: 16 bytes each, 128 KiB for a gigabyte. It holds every segment that has a chunk of the
+//! message, so none is freed while the message is read.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -45,13 +46,16 @@ impl MessageReader {
         let header = segment.read_record(place.offset, place.len, &mut record)?;
         let end = HEADER_LEN.saturating_add(header.body_len as usize);
         let body = record.get(HEADER_LEN..end).unwrap_or_default();
-        let meta = match MessageMeta::decode(body) {
+        let mut meta = match MessageMeta::decode(body) {
             Ok((_, meta)) if Type::is_message(header.kind) && meta.id == id => meta,
             _ => return Err(segment.damaged(place.offset, &format!("message {id} is not there"))),
         };
         let source = if place.chunks.is_empty() {
             Source::Small { record }
         } else {
+            // They may have moved since: the index knows better.
+            meta.chunks = Vec::new();
+            drop(record);
             let numbers: BTreeSet<u64> = place.chunks.iter().map(|chunk| chunk.segment).collect();
             let mut segments = Vec::with_capacity(numbers.len());
             for number in numbers {

@@ -174,10 +174,10 @@ mod tests {
     use super::*;
     use crate::store::segment::{self, SegmentHeader};
     use crate::vfs::Open;
-    use crate::vfs::memory::MemoryFs;
+    use crate::vfs::sim::Disk;
 
     fn shelf(count: u64) -> Shelf {
-        let fs = MemoryFs::new();
+        let fs = Disk::new();
         let dir = PathBuf::from("/s");
         fs.create_dir_all(&dir.join(segment::DIRECTORY)).unwrap();
         for number in 1..=count {

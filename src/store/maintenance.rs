@@ -1,6 +1,6 @@
 //! Maintenance: one thread for work that takes long and can wait, at a limited rate.
 //!
-//! It compacts when a lane has left a segment since it last looked, and now and then without a reason. The
+//! It scrubs a step at a time when a scrub is due and mail leaves time for it. It compacts when a lane has left a segment since it last looked, and now and then without a reason. The
 //! housekeeper, which must be quick, does none of this. What runs here pauses between its steps so that it stays below
 //! its rate, and ends within a step when the store closes.
 
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Core;
 use super::compaction::{self, Pace, Plan};
+use super::scrub::Run;
 use crate::error::Kind;
 use crate::sync::{Condvar, Mutex};
 use crate::time::{Clock, Time};
@@ -18,6 +19,12 @@ use crate::time::{Clock, Time};
 const LOOK_MILLIS: u64 = 500;
 /// Compaction looks at all lanes at least this often.
 const COMPACT_MILLIS: u64 = 60_000;
+/// The first scrub begins so long after the opening.
+const SCRUB_DELAY_MILLIS: u64 = 60_000;
+/// More transactions than this between two looks: there is something better to do than to scrub.
+const BUSY_TRANSACTIONS: u64 = 100;
+/// But not more often in a row than this.
+const MOST_PUT_OFF: u32 = 10;
 /// A pause is made when it has become this long.
 const PAUSE_MILLIS: u64 = 10;
 /// Longest pause at once; the clock is looked at again then.
@@ -118,6 +125,7 @@ impl Pace for Throttle<'_> {
 /// The thread's loop; returns after `close`.
 pub fn run(core: &Core) {
     let maintenance = &core.maintenance;
+    let mut scrubs = Scrubs::new(core);
     let mut left = left_behind(core);
     let mut looked = core.clock.now();
     while maintenance.pause(LOOK_MILLIS) {
@@ -128,6 +136,71 @@ pub fn run(core: &Core) {
         {
             (left, looked) = (behind, now);
             compact(core);
+        }
+        scrubs.look(core);
+    }
+}
+
+/// The scrub that the thread makes by itself.
+struct Scrubs {
+    run: Option<Run>,
+    /// When the next one may begin.
+    next: Time,
+    /// Transactions at the last look.
+    transactions: u64,
+    /// Looks in a row at which there was too much to do.
+    put_off: u32,
+}
+
+impl Scrubs {
+    fn new(core: &Core) -> Scrubs {
+        let next = core.clock.now().after(SCRUB_DELAY_MILLIS);
+        Scrubs { run: None, next, transactions: 0, put_off: 0 }
+    }
+
+    /// Makes a step when there is one to make and mail leaves time for it.
+    fn look(&mut self, core: &Core) {
+        let rate = core.options.scrub_bytes_per_second;
+        if rate == 0 {
+            return;
+        }
+        let transactions = core.counters.transactions.load(Ordering::Relaxed);
+        let busy = transactions.saturating_sub(self.transactions) > BUSY_TRANSACTIONS;
+        self.transactions = transactions;
+        if busy && self.put_off < MOST_PUT_OFF {
+            self.put_off = self.put_off.saturating_add(1);
+            return;
+        }
+        self.put_off = 0;
+        let now = core.clock.now();
+        if self.run.is_none() && now >= self.next {
+            self.next = now.after(core.options.scrub_millis);
+            match Run::new(core) {
+                Ok(run) => self.run = Some(run),
+                Err(e) => tracing::error!("scrub: {e}"),
+            }
+        }
+        let Some(run) = &mut self.run else { return };
+        let mut pace = core.maintenance.pace(core, rate);
+        match run.step(core, &mut pace, &mut |_, _| {}) {
+            Ok(true) => {}
+            Ok(false) => {
+                let report = &run.report;
+                tracing::info!(
+                    "scrub: {} segments and {} exports, {} counts corrected, {} findings",
+                    report.segments,
+                    report.exports,
+                    report.corrected,
+                    report.findings.len()
+                );
+                self.run = None;
+            }
+            Err(e) => {
+                if e.kind() != Kind::Stopped {
+                    tracing::error!("scrub: {e}");
+                }
+                self.run = None;
+            }
         }
     }
 }

@@ -64,6 +64,7 @@ pub mod queue;
 pub mod reader;
 pub mod record;
 pub mod recovery;
+pub mod scrub;
 pub mod segment;
 pub mod shelf;
 pub mod shown;
@@ -74,6 +75,8 @@ mod compaction_tests;
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod scrub_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
 pub use body::{Body, BodyWriter};
@@ -83,6 +86,7 @@ pub use id::{AccountId, Lane, MailboxId, MessageId};
 pub use model::*;
 pub use reader::MessageReader;
 pub use recovery::RecoveryReport;
+pub use scrub::{ScrubOptions, ScrubReport, ScrubSink};
 pub use shelf::Hold;
 pub use ticket::{Completion, Ticket};
 
@@ -99,6 +103,7 @@ use large::{LargeJob, LargeLane};
 use maintenance::Maintenance;
 use queue::JobQueue;
 use recovery::{Recovery, Shard};
+use scrub::ScrubCounters;
 use segment::Segment;
 use shelf::Shelf;
 use shown::Shown;
@@ -153,6 +158,13 @@ pub struct OpenOptions {
     /// Bytes a second that compaction by itself copies at most; 0: it does nothing by itself. While the disk is
     /// nearly full there is no limit.
     pub compact_bytes_per_second: u64,
+    /// Bytes a second that scrubbing by itself reads at most; 0: it does nothing by itself.
+    pub scrub_bytes_per_second: u64,
+    /// Milliseconds from the beginning of one scrub by itself to that of the next at least. The first begins a minute
+    /// after the opening.
+    pub scrub_millis: u64,
+    /// Gets what scrubs find, line by line.
+    pub on_scrub: Option<ScrubSink>,
     /// A lane's index is exported when its log has grown by this many bytes since the last export,
     pub export_bytes: u64,
     /// and by this many times the bytes of the last export.
@@ -170,6 +182,9 @@ impl Default for OpenOptions {
             recycled_segments: 2,
             compact_below_percent: 50,
             compact_bytes_per_second: 32 << 20,
+            scrub_bytes_per_second: 10_000_000,
+            scrub_millis: 7 * 24 * 3_600_000,
+            on_scrub: None,
             export_bytes: 256 << 20,
             export_factor: 16,
         }
@@ -212,6 +227,7 @@ pub struct Core {
     /// Held by the one who compacts.
     compacting: Mutex<compaction::Kept>,
     compact_counters: CompactCounters,
+    scrub_counters: ScrubCounters,
     maintenance: Maintenance,
     clock: Arc<dyn Clock>,
     closing: AtomicBool,
@@ -624,6 +640,7 @@ impl Store {
             shelf: Shelf::new(fs.clone(), dir.to_path_buf(), format.uuid),
             compacting: Mutex::default(),
             compact_counters: CompactCounters::default(),
+            scrub_counters: ScrubCounters::default(),
             maintenance: Maintenance::default(),
             clock,
             fs,
@@ -896,6 +913,10 @@ impl Store {
             freed_bytes: get(&core.compact_counters.freed_bytes),
             messages_moved: get(&core.compact_counters.moved),
             moved_bytes: get(&core.compact_counters.moved_bytes),
+            scrubs: get(&core.scrub_counters.runs),
+            scrubbed_bytes: get(&core.scrub_counters.bytes),
+            scrub_findings: get(&core.scrub_counters.findings),
+            counts_corrected: get(&core.scrub_counters.corrected),
             exports: get(&core.exports.made),
             export_bytes: get(&core.exports.written),
             export_failures: get(&core.exports.failed),
@@ -936,6 +957,21 @@ impl Store {
         let mut plan = compaction::Plan { below_percent, thorough: true, pace: &mut pace };
         let report = compaction::pass(core, &mut plan)?;
         if core.closing.load(Ordering::Acquire) { Err(stopped()) } else { Ok(report) }
+    }
+
+    /// Verifies every checksum of the segments that are left for good and of the exports, and counts the references of
+    /// all messages again, while mail flows. `progress(done, total)` counts bytes. Not for a committer's thread.
+    ///
+    /// # Errors
+    /// What the disk or the index reports beside damage, which is a finding; `Stopped`.
+    pub fn scrub(
+        &self,
+        options: &ScrubOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<ScrubReport> {
+        let core = &self.handle.core;
+        let mut pace = core.maintenance.pace(core, options.bytes_per_second);
+        scrub::scrub(core, &mut pace, progress)
     }
 
     /// While what is returned lives, no segment is removed or used again, for instance because its file is copied.

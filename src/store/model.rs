@@ -294,6 +294,14 @@ pub struct StoreStats {
     pub messages_moved: u64,
     /// Bytes of records that it copied.
     pub moved_bytes: u64,
+    /// Scrubs that came to their end.
+    pub scrubs: u64,
+    /// Bytes that scrubs verified.
+    pub scrubbed_bytes: u64,
+    /// Damage and wrong counts that scrubs found.
+    pub scrub_findings: u64,
+    /// Counts of references that scrubs corrected.
+    pub counts_corrected: u64,
     /// Exports of shards made and verified.
     pub exports: u64,
     /// Bytes of them.

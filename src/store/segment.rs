@@ -308,9 +308,9 @@ impl<'a> Scanner<'a> {
             let mut candidate = None;
             let mut steps = 0_u64;
             for place in window.windows(HEADER_LEN).step_by(ALIGN as usize) {
-                // A CRC of zero before a length of zero is as good as never a record.
-                if place.first_chunk::<8>() != Some(&[0; 8])
-                    && let Some(bytes) = place.first_chunk::<HEADER_LEN>()
+                // The checksum is computed only where the other fields could be those of a record.
+                if let Some(bytes) = place.first_chunk::<HEADER_LEN>()
+                    && Header::is_possible(bytes, lsn)
                     && let Some(header) = Header::decode(bytes, salt)
                     && header.lsn >= lsn
                 {

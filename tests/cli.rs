@@ -299,6 +299,10 @@ fn an_instance_lives_from_set_up_to_the_last_stop() {
         assert!(queue.ends_with("1 entry in the queue\n"), "{queue}");
         let check = succeed(&home.on("check", &[]));
         assert!(check.ends_with("all is well\n"), "{check}");
+        let compact = succeed(&home.on("compact", &[]));
+        assert!(compact.contains(" freed with "), "{compact}");
+        let scrub = succeed(&home.on("scrub", &[]));
+        assert!(scrub.ends_with(" 0 corrected\n"), "{scrub}");
         queue.lines().nth(1).unwrap().split(' ').next().unwrap().to_owned()
     };
     let id = look(true);
@@ -387,7 +391,9 @@ fn a_wrong_path_is_one_line_and_changes_nothing() {
     fs::create_dir(home.0.join("other")).unwrap();
     fs::write(home.0.join("other/notes.txt"), "kept").unwrap();
     fs::create_dir(home.0.join("empty")).unwrap();
-    for command in ["serve", "account list", "alias list", "queue list", "check", "stop"] {
+    for command in
+        ["serve", "account list", "alias list", "queue list", "check", "compact", "scrub", "stop"]
+    {
         for (place, expected) in [
             ("none", "does not exist"),
             ("empty", "is an empty directory"),

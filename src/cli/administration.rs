@@ -1,4 +1,4 @@
-//! `account`, `alias`, `queue`, `mailbox`, `check` and `stop`: they ask an instance and print the answer.
+//! `account`, `alias`, `queue`, `mailbox`, `check`, `compact`, `scrub` and `stop`: they ask an instance and print the answer.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -379,6 +379,67 @@ pub fn check(instance: &Path) -> Outcome {
         writeln!(out, "all is well")?;
         Ok(())
     })
+}
+
+pub fn compact(instance: &Path) -> Outcome {
+    with(instance, |access| {
+        let Response::Compact(report) = access.ask(Request::Compact)? else { return unexpected() };
+        let mut out = io::stdout().lock();
+        for finding in &report.findings {
+            writeln!(out, "{}", one_line(finding))?;
+        }
+        writeln!(
+            out,
+            "{} of {} freed with {}, {} moved",
+            report.freed,
+            count(report.segments, "segment"),
+            count(report.freed_bytes, "byte"),
+            count(report.moved, "message")
+        )?;
+        if report.held > 0 {
+            writeln!(
+                out,
+                "{} cannot be freed while somebody reads",
+                count(report.held, "segment")
+            )?;
+        }
+        found(instance, &report.findings)
+    })
+}
+
+pub fn scrub(instance: &Path) -> Outcome {
+    with(instance, |access| {
+        // Drawn on terminals only.
+        let bar = ProgressBar::new(0).with_style(byte_style());
+        let answer = access.ask_with(Request::Scrub, &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        });
+        bar.finish_and_clear();
+        let Response::Scrub(report) = answer? else { return unexpected() };
+        let mut out = io::stdout().lock();
+        for finding in &report.findings {
+            writeln!(out, "{}", one_line(finding))?;
+        }
+        writeln!(
+            out,
+            "{}, {}, {}; {} counted, {} corrected",
+            count(report.segments, "segment"),
+            count(report.records, "record"),
+            count(report.exports, "export"),
+            count(report.messages, "message"),
+            report.corrected
+        )?;
+        found(instance, &report.findings)
+    })
+}
+
+fn found(instance: &Path, findings: &[String]) -> Outcome {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let findings = count(findings.len() as u64, "finding");
+    Err(Failure::new(format!("{} has {findings}", instance.display())))
 }
 
 /// How progress in bytes is drawn.

@@ -18,7 +18,9 @@ use crate::codec::mime;
 use crate::directory::{Account, Alias, NewAccount};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::control::{Administrator, Answer, ControlServer};
-use crate::store::{MailboxId, MessageId, QueueEntry, RecipientState};
+use crate::store::{
+    CompactOptions, MailboxId, MessageId, QueueEntry, RecipientState, ScrubOptions,
+};
 use crate::vfs::Fs;
 
 /// Most entries of a page, whatever was asked for.
@@ -119,6 +121,10 @@ pub enum Request {
     },
     /// Verifies the store. Reports progress in bytes. Answer: [`Response::Check`].
     Check,
+    /// Gives back the space of what nothing refers to any more. Answer: [`Response::Compact`].
+    Compact,
+    /// Verifies what was written long ago. Reports progress in bytes. Answer: [`Response::Scrub`].
+    Scrub,
     /// Figures. Answer: [`Response::Stats`].
     Stats,
     /// Where the engine listens. Answer: [`Response::Listeners`].
@@ -147,6 +153,10 @@ pub enum Response {
     Messages(Page<MessageRow>),
     /// What a check found.
     Check(Check),
+    /// What a compaction did.
+    Compact(Compact),
+    /// What a scrub found.
+    Scrub(Scrub),
     /// Figures.
     Stats(Stats),
     /// Listeners: name and address with the port it really has.
@@ -281,6 +291,44 @@ pub struct Check {
     pub more_problems: u64,
 }
 
+/// What a compaction did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compact {
+    /// Segments looked at.
+    pub segments: u64,
+    /// Segments freed.
+    pub freed: u64,
+    /// Bytes of their files.
+    pub freed_bytes: u64,
+    /// Messages moved.
+    pub moved: u64,
+    /// Bytes copied.
+    pub moved_bytes: u64,
+    /// Segments that somebody reads.
+    pub held: u64,
+    /// One line a finding.
+    pub findings: Vec<String>,
+}
+
+/// What a scrub found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scrub {
+    /// Segments verified.
+    pub segments: u64,
+    /// Records verified.
+    pub records: u64,
+    /// Exports verified.
+    pub exports: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Messages whose references were counted.
+    pub messages: u64,
+    /// Messages whose count was corrected.
+    pub corrected: u64,
+    /// One line a finding.
+    pub findings: Vec<String>,
+}
+
 /// Most problems that a [`Check`] lists.
 pub const PROBLEMS: usize = 1000;
 
@@ -376,6 +424,30 @@ pub fn handle_with(
                 queue_entries: report.queue_entries,
                 problems: report.problems,
                 more_problems: more as u64,
+            }))
+        }
+        Request::Compact => {
+            let report = engine.compact(&CompactOptions::default())?;
+            Ok(Response::Compact(Compact {
+                segments: report.segments,
+                freed: report.freed,
+                freed_bytes: report.freed_bytes,
+                moved: report.moved,
+                moved_bytes: report.moved_bytes,
+                held: report.held,
+                findings: report.findings,
+            }))
+        }
+        Request::Scrub => {
+            let report = engine.scrub(&ScrubOptions::default(), progress)?;
+            Ok(Response::Scrub(Scrub {
+                segments: report.segments,
+                records: report.records,
+                exports: report.exports,
+                bytes: report.bytes,
+                messages: report.messages,
+                corrected: report.corrected,
+                findings: report.findings,
             }))
         }
         Request::Stats => Ok(Response::Stats(engine.stats())),

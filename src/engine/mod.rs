@@ -21,8 +21,8 @@ use crate::service::Shared;
 use crate::service::transaction::{Origin, Recipient, Transaction};
 use crate::spool::Spool;
 use crate::store::{
-    CheckReport, MailboxHead, MailboxId, MessageId, MessageReader, MessageRow, OpenOptions,
-    QueueEntry, Store, envelope_flags,
+    CheckReport, CompactOptions, CompactReport, MailboxHead, MailboxId, MessageId, MessageReader,
+    MessageRow, OpenOptions, QueueEntry, ScrubOptions, ScrubReport, Store, envelope_flags,
 };
 use crate::sync::Mutex;
 use crate::time::{Clock, SystemClock};
@@ -382,6 +382,23 @@ impl Engine {
     pub fn check(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<CheckReport> {
         self.opened()?;
         self.store.check(progress)
+    }
+
+    /// Gives back the space of what nothing refers to any more, in one pass now, while mail flows.
+    pub fn compact(&self, options: &CompactOptions) -> Result<CompactReport> {
+        self.opened()?;
+        self.store.compact(options)
+    }
+
+    /// Verifies what was written long ago and counts references again, while mail flows. `progress(done, total)` counts
+    /// bytes.
+    pub fn scrub(
+        &self,
+        options: &ScrubOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<ScrubReport> {
+        self.opened()?;
+        self.store.scrub(options, progress)
     }
 
     /// Figures.

@@ -104,6 +104,14 @@ int main(int argc, char **argv)
     ph_mailbox_cursor *mailboxes = NULL;
     ph_mailbox_filter filter = PH_MAILBOX_FILTER_INIT;
     ph_check *check = NULL;
+    ph_compact *compact = NULL;
+    ph_compact_options compact_options = PH_COMPACT_OPTIONS_INIT;
+    ph_compact_totals compacted = PH_COMPACT_TOTALS_INIT;
+    ph_scrub *scrub = NULL;
+    ph_scrub_options scrub_options = PH_SCRUB_OPTIONS_INIT;
+    ph_scrub_totals scrubbed = PH_SCRUB_TOTALS_INIT;
+    ph_check_row finding = PH_CHECK_ROW_INIT;
+    ph_bytes report;
     ph_check_totals totals = PH_CHECK_TOTALS_INIT;
     ph_message *message = NULL;
     ph_bytes recipient = ph_bytes_of("postmaster@example.test");
@@ -152,6 +160,22 @@ int main(int argc, char **argv)
     filter.account = recipient;
     OK(ph_mailbox_list(two.engine, &filter, &mailboxes, &err));
     OK(ph_engine_check(two.engine, NULL, &check, &err));
+    compact_options.below_percent = 101;
+    CHECK(ph_engine_compact(two.engine, &compact_options, &compact, &err) == PH_E_INVALID_ARGUMENT);
+    CHECK(compact == NULL);
+    compact_options.below_percent = 60;
+    OK(ph_engine_compact(two.engine, &compact_options, &compact, &err));
+    OK(ph_compact_stats(compact, &compacted, &err));
+    CHECK(compacted.findings == 0 && compacted.freed <= compacted.segments);
+    CHECK(ph_compact_next(compact, &finding, &err) == PH_END);
+    OK(ph_compact_json(compact, &report, &err));
+    CHECK(report.len > 0);
+    OK(ph_engine_scrub(two.engine, &scrub_options, &scrub, &err));
+    OK(ph_scrub_stats(scrub, &scrubbed, &err));
+    CHECK(scrubbed.findings == 0 && scrubbed.corrected == 0);
+    CHECK(ph_scrub_next(scrub, &finding, &err) == PH_END);
+    OK(ph_scrub_json(scrub, &report, &err));
+    CHECK(report.len > 0);
     OK(ph_message_open(two.engine, id, &message, &err));
     CHECK(one.dropped == 0 && two.dropped == 0);
     OK(ph_engine_close(two.engine, &err)); /* while it serves */
@@ -166,6 +190,8 @@ int main(int argc, char **argv)
     CHECK(totals.problems == 0);
     ph_message_close(message);
     ph_check_free(check);
+    ph_compact_free(compact);
+    ph_scrub_free(scrub);
     ph_mailbox_free(mailboxes);
     ph_queue_free(queue);
     ph_account_free(accounts);
@@ -189,6 +215,8 @@ int main(int argc, char **argv)
     ph_account_free(NULL);
     ph_alias_free(NULL);
     ph_check_free(NULL);
+    ph_compact_free(NULL);
+    ph_scrub_free(NULL);
     ph_listener_free(NULL);
     ph_mailbox_free(NULL);
     ph_message_free(NULL);

@@ -26,6 +26,8 @@ const FILES: &[(&str, &str)] = &[
     ("mailbox", "The engine: mailboxes"),
     ("message", "The engine: messages"),
     ("check", "The engine: verification"),
+    ("compact", "The engine: giving space back"),
+    ("scrub", "The engine: finding damage early"),
     ("smtp_server", "Sessions: ph_smtp_server"),
     ("pop3_server", "Sessions: ph_pop3_server"),
 ];

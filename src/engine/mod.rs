@@ -326,7 +326,7 @@ impl Engine {
         }
         let origin = Origin { hello: b"", address: None, with: "local" };
         let mut incoming = transaction.begin(&self.shared, &origin)?;
-        for piece in message.chunks(64 << 10) {
+        for piece in message.chunks(PIECE_BYTES) {
             incoming.write(piece)?;
             if let Some(ticket) = incoming.pressure() {
                 ticket.wait()?;

@@ -66,7 +66,7 @@ pub mod ticket;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use body::{Body, BodyWriter};
+pub use body::{Body, BodyWriter, PIECE_BYTES};
 pub use id::{AccountId, Lane, MailboxId, MessageId};
 pub use model::*;
 pub use reader::MessageReader;

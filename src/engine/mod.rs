@@ -22,7 +22,7 @@ use crate::service::transaction::{Origin, Recipient, Transaction};
 use crate::spool::Spool;
 use crate::store::{
     CheckReport, MailboxHead, MailboxId, MessageId, MessageReader, MessageRow, OpenOptions,
-    QueueEntry, Store, envelope_flags,
+    PIECE_BYTES, QueueEntry, Store, envelope_flags,
 };
 use crate::sync::Mutex;
 use crate::time::{Clock, SystemClock};

@@ -350,6 +350,7 @@ impl Committer<'_> {
         drop(view);
         *home.tail.lock() = tail;
         self.core.housekeeper.wrote(usize::from(self.lane.0), bytes);
+        self.core.exports.wrote(usize::from(self.lane.0), bytes);
         home.shown.keep(tail.lsn);
         for (message, count) in released {
             let changes = vec![Change::Unreference { message, count }];

@@ -283,6 +283,12 @@ pub struct StoreStats {
     pub log_bytes: u64,
     /// Bytes written to the index.
     pub index_bytes: u64,
+    /// Exports of shards made and verified.
+    pub exports: u64,
+    /// Bytes of them.
+    pub export_bytes: u64,
+    /// Exports that failed.
+    pub export_failures: u64,
 }
 
 /// What a check found.

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 use crate::time::SystemClock;
-use crate::vfs::memory::MemoryFs;
 use crate::vfs::os::OsFs;
+use crate::vfs::sim::Disk;
 
 mod mailboxes;
 
@@ -17,12 +17,12 @@ pub(crate) fn small_options() -> OpenOptions {
     OpenOptions { segment_bytes: 1 << 20, large_segment_bytes: 4 << 20, ..OpenOptions::default() }
 }
 
-pub(crate) fn memory() -> (MemoryFs, Arc<dyn Fs>, PathBuf) {
+pub(crate) fn memory() -> (Disk, Arc<dyn Fs>, PathBuf) {
     memory_of(4)
 }
 
-fn memory_of(lanes: u8) -> (MemoryFs, Arc<dyn Fs>, PathBuf) {
-    let memory = MemoryFs::new();
+fn memory_of(lanes: u8) -> (Disk, Arc<dyn Fs>, PathBuf) {
+    let memory = Disk::new();
     let fs: Arc<dyn Fs> = Arc::new(memory.clone());
     let dir = PathBuf::from("/instance");
     fs.create_dir_all(&dir).unwrap();
@@ -178,7 +178,7 @@ fn messages_of_every_size_come_back_from_a_disk() {
     messages_of_every_size_come_back(fs, &scratch.0);
 }
 
-fn segments(memory: &MemoryFs, dir: &Path, lane: u8) -> Vec<PathBuf> {
+fn segments(memory: &Disk, dir: &Path, lane: u8) -> Vec<PathBuf> {
     let directory = dir.join("seg");
     let entries = memory.read_dir(&directory).unwrap();
     let mut paths: Vec<PathBuf> = entries
@@ -190,11 +190,11 @@ fn segments(memory: &MemoryFs, dir: &Path, lane: u8) -> Vec<PathBuf> {
     paths
 }
 
-fn bytes_of(memory: &MemoryFs, path: &Path) -> Vec<u8> {
+fn bytes_of(memory: &Disk, path: &Path) -> Vec<u8> {
     vfs::read_small(memory, path, u64::MAX).unwrap()
 }
 
-fn flip(memory: &MemoryFs, path: &Path, offset: u64) {
+fn flip(memory: &Disk, path: &Path, offset: u64) {
     let file = memory.open(path, Open::ReadWrite).unwrap();
     let mut byte = [0];
     vfs::read_exact_at(file.as_ref(), &mut byte, offset).unwrap();
@@ -202,12 +202,12 @@ fn flip(memory: &MemoryFs, path: &Path, offset: u64) {
     file.sync_all().unwrap();
 }
 
-fn shared(memory: &MemoryFs) -> Arc<dyn Fs> {
+fn shared(memory: &Disk) -> Arc<dyn Fs> {
     Arc::new(memory.clone())
 }
 
 /// Where the needle stands in a segment.
-fn find(memory: &MemoryFs, path: &Path, needle: &[u8]) -> u64 {
+fn find(memory: &Disk, path: &Path, needle: &[u8]) -> u64 {
     memchr::memmem::find(&bytes_of(memory, path), needle).unwrap() as u64
 }
 
@@ -521,7 +521,7 @@ fn a_corrupt_or_newer_format_is_refused_and_nothing_is_changed() {
     };
     let attempt = || {
         memory.on_operation(|operation, path| {
-            use crate::vfs::memory::Operation;
+            use crate::vfs::sim::Operation;
             assert!(
                 matches!(operation, Operation::Open | Operation::Read),
                 "{operation:?} of {}",
@@ -571,7 +571,7 @@ fn a_second_opening_is_refused_and_names_the_process() {
 
 #[test]
 fn a_failing_write_or_sync_is_answered_and_the_store_goes_on() {
-    use crate::vfs::memory::Operation;
+    use crate::vfs::sim::Operation;
     for failing in [Operation::Write, Operation::Sync] {
         let (memory, fs, dir) = memory();
         let store = open(&fs, &dir);
@@ -632,7 +632,7 @@ fn a_lane_whose_last_segment_was_lost_keeps_what_comes_after() {
 
 #[test]
 fn what_was_refused_stays_away_after_closing_in_order() {
-    use crate::vfs::memory::Operation;
+    use crate::vfs::sim::Operation;
     let (memory, fs, dir) = memory_of(1);
     let store = open(&fs, &dir);
     inbox(&store, A);

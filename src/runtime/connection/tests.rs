@@ -15,7 +15,7 @@ use crate::store::Store;
 use crate::store::tests::{healthy, memory, open};
 use crate::sync::{Condvar, Mutex};
 use crate::time::SystemClock;
-use crate::vfs::memory::Operation;
+use crate::vfs::sim::Operation;
 
 /// Serves one SMTP connection from loopback, which may relay, until it ends.
 #[allow(clippy::disallowed_methods)]

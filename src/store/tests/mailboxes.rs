@@ -48,7 +48,7 @@ fn head(store: &Store, mailbox: MailboxId) -> MailboxHead {
 }
 
 /// A store with two mailboxes and so many messages in the first.
-fn filled(count: u32) -> (MemoryFs, Arc<dyn Fs>, PathBuf, Store) {
+fn filled(count: u32) -> (Disk, Arc<dyn Fs>, PathBuf, Store) {
     let (memory, fs, dir) = memory();
     let store = open(&fs, &dir);
     inbox(&store, A);
@@ -59,7 +59,7 @@ fn filled(count: u32) -> (MemoryFs, Arc<dyn Fs>, PathBuf, Store) {
 }
 
 /// The store opened again, and made again from its log alone, shows the same.
-fn stays(memory: &MemoryFs, dir: &Path, store: &Store) {
+fn stays(memory: &Disk, dir: &Path, store: &Store) {
     let all = |store: &Store| {
         let rows = |m| store.mailbox_scan(A, MailboxId(m), 0, usize::MAX).unwrap();
         (store.mailboxes(A).unwrap(), rows(1), rows(2))

@@ -18,12 +18,12 @@ mod scenario;
 mod watch;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use posthouse::vfs::sim::{Disk, Fault, Image, Lot, Rng, Trouble};
-use scenario::{Expectation, SCENARIOS, Scenario, World, begin};
+use scenario::{Expectation, Model, SCENARIOS, Scenario, World, begin};
 use watch::Watched;
 
 const TROUBLES: [Trouble; 4] = [Trouble::Io, Trouble::Full, Trouble::Sync, Trouble::Short];
@@ -67,41 +67,53 @@ fn look(world: &World, seed: u64) -> Result<(), String> {
     Ok(())
 }
 
-/// A scenario under a fault: whether it struck.
-fn under_fault(scenario: &Scenario, fault: Fault, seed: u64) -> Result<bool, String> {
-    let world = begin(scenario, seed);
-    world.tolerant.store(true, Ordering::SeqCst);
-    world.disk.set_fault(fault);
-    (scenario.run)(&world).map_err(|e| format!("the scenario gave up: {e}"))?;
-    world.close().map_err(|e| format!("closing gave up: {e}"))?;
-    let hits = world.disk.clear_fault();
-    look(&world, fault.seed)?;
-    Ok(hits > 0)
+/// What a loop begins with every time.
+struct Prepared {
+    scenario: &'static Scenario,
+    recovery: bool,
+    image: Image,
+    model: Model,
 }
 
-/// What a power cut left of a scenario, for recoveries that fail.
-fn left(scenario: &Scenario, seed: u64) -> (Image, World) {
-    let world = begin(scenario, seed);
-    (scenario.run)(&world).unwrap_or_else(|e| panic!("{}: {e}", scenario.name));
-    let image = world.disk.image().power_cut(&mut Lot::chance(seed)).0;
-    (image, world)
-}
-
-fn recovery_under_fault(
-    (image, before): &(Image, World),
-    fault: Fault,
-    seed: u64,
-) -> Result<bool, String> {
-    let world = World::on(image.disk(), before.model.clone(), seed);
-    world.disk.set_fault(fault);
-    match world.open() {
-        Ok(()) => drop(world.close()),
-        Err(e) if e.to_string().is_empty() => return Err("opening fails without a word".into()),
-        Err(_) => {}
+impl Prepared {
+    fn new(this: &Loop, seed: u64) -> Prepared {
+        let (scenario, recovery) = (this.scenario, this.recovery);
+        let world = begin(scenario, seed);
+        let image = if recovery {
+            (scenario.run)(&world).unwrap_or_else(|e| panic!("{}: {e}", scenario.name));
+            world.disk.image().power_cut(&mut Lot::chance(seed)).0
+        } else {
+            world.close().unwrap_or_else(|e| panic!("{}: {e}", scenario.name));
+            world.disk.copy().image()
+        };
+        Prepared { scenario, recovery, image, model: world.model.copy() }
     }
-    let hits = world.disk.clear_fault();
-    look(&world, fault.seed)?;
-    Ok(hits > 0)
+
+    /// The scenario, or the recovery, under a fault: whether it struck.
+    fn run(&self, fault: Fault, seed: u64) -> Result<bool, String> {
+        let world = World::on(self.image.disk(), Arc::new(self.model.copy()), seed);
+        if self.recovery {
+            world.disk.set_fault(fault);
+            match world.open() {
+                Ok(()) => drop(world.close()),
+                Err(e) if e.to_string().is_empty() => {
+                    return Err("opening fails without a word".into());
+                }
+                Err(_) => {}
+            }
+        } else {
+            if self.scenario.made {
+                world.open().map_err(|e| format!("opening: {e}"))?;
+            }
+            world.tolerant.store(true, Ordering::SeqCst);
+            world.disk.set_fault(fault);
+            (self.scenario.run)(&world).map_err(|e| format!("the scenario gave up: {e}"))?;
+            world.close().map_err(|e| format!("closing gave up: {e}"))?;
+        }
+        let hits = world.disk.clear_fault();
+        look(&world, fault.seed)?;
+        Ok(hits > 0)
+    }
 }
 
 /// Goes through a loop: how many faults struck, and what was wrong.
@@ -112,7 +124,7 @@ fn go_through(
     only: Option<&str>,
     watched: &Watched,
 ) -> (u64, Vec<String>) {
-    let left = this.recovery.then(|| left(this.scenario, seed));
+    let prepared = Prepared::new(this, seed);
     let mut failures = Vec::new();
     let mut struck = 0;
     let mut nth = 1 + Rng::new(seed ^ this.trouble as u64).below(every);
@@ -132,11 +144,8 @@ fn go_through(
             "POSTHOUSE_SCENARIO='{}' POSTHOUSE_SEED={seed} POSTHOUSE_FAULT={print} POSTHOUSE_EVERY=1",
             this.name()
         );
-        let run = || match &left {
-            Some(left) => recovery_under_fault(left, fault, seed),
-            None => under_fault(this.scenario, fault, seed),
-        };
-        let result = watched.during(how.clone(), || catch_unwind(AssertUnwindSafe(run)));
+        let result = watched
+            .during(how.clone(), || catch_unwind(AssertUnwindSafe(|| prepared.run(fault, seed))));
         let wrong = match result {
             Ok(Ok(true)) if only.is_none() => {
                 struck += 1;
@@ -218,12 +227,31 @@ fn what_was_acknowledged_survives_the_failure_of_any_file_operation() {
     assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), failures.join("\n"));
 }
 
+/// How many n on either side of one that found something are tried: the operations before it may come and go.
+const AROUND: u64 = 12;
+
 #[test]
 fn seeds_that_found_something_find_nothing_any_more() {
     for line in include_str!("seeds.txt").lines() {
         let Some(rest) = line.strip_prefix("fault ") else { continue };
-        let (seed, name) = rest.split_once(' ').expect("a seed and a scenario");
+        let (seed, rest) = rest.split_once(' ').expect("a seed, a fault and a scenario");
+        let (fault, name) = rest.split_once(' ').expect("a fault and a scenario");
         let seed = seed.parse().expect("a number");
-        assert_eq!(run(&loops(Some(name)), seed, 1, None), Vec::<String>::new(), "{line}");
+        let nth: u64 = fault.split('-').nth(1).expect("an n").parse().expect("a number");
+        let mut loops = loops(Some(name));
+        loops.retain(|this| print_of(&this.fault(nth, seed)) == fault);
+        assert_eq!(loops.len(), 1, "{line}");
+        let this = &loops[0];
+        let prepared = Prepared::new(this, seed);
+        let failures = Mutex::new(Vec::new());
+        watch::all(2 * AROUND as usize + 1, |piece, watched| {
+            let nth = (nth + piece as u64).saturating_sub(AROUND).max(1);
+            let fault = this.fault(nth, seed);
+            let result = watched.during(format!("{line}: {nth}"), || prepared.run(fault, seed));
+            if let Err(wrong) = result {
+                failures.lock().unwrap().push(format!("{nth}: {wrong}"));
+            }
+        });
+        assert_eq!(failures.into_inner().unwrap(), Vec::<String>::new(), "{line}");
     }
 }

@@ -71,6 +71,16 @@ pub struct Model {
     early: Mutex<Vec<u64>>,
 }
 
+impl Model {
+    /// As it is now, to go on with.
+    pub fn copy(&self) -> Model {
+        Model {
+            asked: Mutex::new(lock(&self.asked).clone()),
+            early: Mutex::new(lock(&self.early).clone()),
+        }
+    }
+}
+
 /// A scenario: what comes before the trace, and what is traced.
 pub struct Scenario {
     pub name: &'static str,

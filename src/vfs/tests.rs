@@ -142,11 +142,10 @@ fn a_stranger_who_holds_a_file_for_a_moment_is_waited_for() {
     let make = || os.open(&path, Open::Create).unwrap().write_at(b"text", 0).unwrap();
     let hold = || std::fs::OpenOptions::new().read(true).share_mode(0).open(&path).unwrap();
     type Call<'a> = &'a dyn Fn() -> std::io::Result<()>;
-    let calls: [Call<'_>; 3] = [
-        &|| os.open(&path, Open::ReadWrite).map(drop),
-        &|| os.rename(&path, &other),
-        &|| os.remove_file(&path),
-    ];
+    let calls: [Call<'_>; 3] =
+        [&|| os.open(&path, Open::ReadWrite).map(drop), &|| os.rename(&path, &other), &|| {
+            os.remove_file(&path)
+        }];
     for call in calls {
         make();
         let stranger = hold();

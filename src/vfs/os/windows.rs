@@ -29,8 +29,9 @@ use std::time::Duration;
 
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_ALREADY_EXISTS, ERROR_CALL_NOT_IMPLEMENTED, ERROR_HANDLE_EOF,
-    ERROR_INVALID_FUNCTION, ERROR_INVALID_HANDLE, ERROR_INVALID_PARAMETER, ERROR_IO_PENDING, ERROR_LOCK_VIOLATION, ERROR_NOT_SUPPORTED, ERROR_SHARING_VIOLATION, GENERIC_READ, GENERIC_WRITE,
-    HANDLE, INVALID_HANDLE_VALUE, LocalFree,
+    ERROR_INVALID_FUNCTION, ERROR_INVALID_HANDLE, ERROR_INVALID_PARAMETER, ERROR_IO_PENDING,
+    ERROR_LOCK_VIOLATION, ERROR_NOT_SUPPORTED, ERROR_SHARING_VIOLATION, GENERIC_READ,
+    GENERIC_WRITE, HANDLE, INVALID_HANDLE_VALUE, LocalFree,
 };
 use windows_sys::Win32::Security::Authorization::{
     ConvertSidToStringSidW, ConvertStringSecurityDescriptorToSecurityDescriptorW, SDDL_REVISION_1,
@@ -39,9 +40,10 @@ use windows_sys::Win32::Security::{
     GetTokenInformation, SECURITY_ATTRIBUTES, TOKEN_QUERY, TOKEN_USER, TokenUser,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    CREATE_NEW, CreateDirectoryW, CreateFileW, FILE_ALLOCATION_INFO, FILE_ATTRIBUTE_NORMAL, FILE_FLAG_BACKUP_SEMANTICS,
-    FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE, FileAllocationInfo, GetDiskFreeSpaceExW, LOCKFILE_EXCLUSIVE_LOCK,
-    LOCKFILE_FAIL_IMMEDIATELY, LockFileEx, MOVEFILE_REPLACE_EXISTING, MOVEFILE_WRITE_THROUGH, MoveFileExW, OPEN_ALWAYS,
+    CREATE_NEW, CreateDirectoryW, CreateFileW, FILE_ALLOCATION_INFO, FILE_ATTRIBUTE_NORMAL,
+    FILE_FLAG_BACKUP_SEMANTICS, FILE_SHARE_DELETE, FILE_SHARE_READ, FILE_SHARE_WRITE,
+    FileAllocationInfo, GetDiskFreeSpaceExW, LOCKFILE_EXCLUSIVE_LOCK, LOCKFILE_FAIL_IMMEDIATELY,
+    LockFileEx, MOVEFILE_REPLACE_EXISTING, MOVEFILE_WRITE_THROUGH, MoveFileExW, OPEN_ALWAYS,
     OPEN_EXISTING, SetFileInformationByHandle,
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
@@ -117,7 +119,12 @@ fn create_dir(path: &Path) -> io::Result<()> {
     // SAFETY: both pointers live across the call, the path is NUL-terminated.
     match done(unsafe { CreateDirectoryW(wide.as_ptr(), &raw const attributes) }) {
         // Roots and directories that nobody may write into answer other codes than this when they exist.
-        Err(e) if code(&e) != Some(ERROR_ALREADY_EXISTS) && e.kind() != io::ErrorKind::PermissionDenied => Err(e),
+        Err(e)
+            if code(&e) != Some(ERROR_ALREADY_EXISTS)
+                && e.kind() != io::ErrorKind::PermissionDenied =>
+        {
+            Err(e)
+        }
         Err(e) => match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => Ok(()),
             _ => Err(e),

@@ -7,7 +7,7 @@ What it shows, in this order:
 - the DLL exports exactly the functions of include/posthouse.h; a posthouse.def for other linkers is made from that list;
 - the unit tests (the store's among them) pass under Wine;
 - `posthouse.exe demo --once` serves and reads back real mail;
-- whatever an instance holds is its owner's only (Wine shows access lists as modes);
+- nothing in an instance is everybody's to read (Wine shows access lists as modes);
 - examples/mail_server.c, bound to the DLL by MinGW, takes messages over SMTP and by its own submission and gives them
   back over POP3 octet by octet, to Python on this side (Wine's programs listen on the machine's own loopback);
 - a host may unload the DLL and load it again: it stays, since a second ws2_32 could not listen;
@@ -16,7 +16,7 @@ What it shows, in this order:
 
 What it does not show: Wine is not Windows. It proves nothing about NTFS, a loss of power, virus scanners, speed.
 
-Everything is kept below target/windows (CARGO_TARGET_DIR is respected): the standard library for each compiler, the build,
+Needs `posthouse-load` of this system (cargo build --release --features cli), and strace. Everything is kept below target/windows (CARGO_TARGET_DIR is respected): the standard library for each compiler, the build,
 the Wine prefix. Missing packages are installed when that is possible (root, apt-get). What cannot be had is
 skipped, and said; with CI=true it fails instead. The exit code is 0 when nothing failed.
 """
@@ -209,7 +209,8 @@ def prefix(env):
         run(["wine", "reg", "add", r"HKCU\Software\Wine", "/v", "Version", "/d", "win10", "/f"], "registry", 120, env)
         run(["wineserver", "-k", "-w"], "wineserver-end", 60, env)
         mark.write_text(version)
-    run(["wineserver", "-p"], "wineserver", 60, env)
+    # Stays for ten minutes after its last program, so that no later one starts services that keep its pipes.
+    run(["wineserver", "-p600"], "wineserver", 60, env)
     told = run(["wine", "cmd", "/c", "ver"], "wine", 120, env)
     return f"{version}, as {told.strip()}"
 
@@ -234,17 +235,22 @@ def unit_tests(tests, env):
     say(f"unit tests: {result.group(1)} passed, {result.group(2)} ignored, {len(NOT_IN_WINE)} not run")
 
 
+def demo(env):
+    told = run(["wine", RUN / "posthouse.exe", "demo", "--once"], "demo", 300, env, cwd=RUN)
+    say(f"posthouse.exe demo: {told.strip().splitlines()[-1].strip()}")
+
+
 def for_owner_only(directory):
-    """Nothing in an instance may be another user's to read."""
+    """Nothing in an instance may be everybody's to read. Wine shows what Administrators may as the group's bits."""
     paths = [directory, *directory.rglob("*")]
-    wide = [path for path in paths if path.lstat().st_mode & 0o077]
+    wide = [path for path in paths if path.lstat().st_mode & 0o007]
     if wide:
         raise Failure(f"{wide[0]} has mode {wide[0].stat().st_mode & 0o777:o}")
-    say(f"the instance's {len(paths)} files and directories are their owner's only")
+    say(f"none of the instance's {len(paths)} files and directories is everybody's to read")
 
 
 def conversation(env):
-    """The C example, driven from this side; its instance's access."""
+    """The C example, driven from this side."""
     program = wrapper("mail_server")
     told = run([sys.executable, "-B", ROOT / "tests/interop/roundtrip.py", "--command", program], "roundtrip", 600, env)
     say(f"mail_server.exe with posthouse.dll: {told.splitlines()[-1]}")
@@ -258,7 +264,7 @@ def unloading(env):
 
 
 def syncs(messages=20):
-    """Follows one server's system calls: an fsync before each 250 after data."""
+    """Follows one server's system calls: an fsync before each 250 after data. Also looks at its instance's access."""
     from server import DOMAIN, Server
     trace = RUN / "syncs.trace"
     calls = "fsync,fdatasync,sendmsg,sendto,write,writev"
@@ -289,6 +295,7 @@ def syncs(messages=20):
 
 
 def kill9(env, rounds):
+    """The load comes from this side; it needs `cargo build --release --features cli`, as the other scripts do."""
     from server import program
     env = dict(env, POSTHOUSE_LOAD=program("posthouse-load"))
     told = run([sys.executable, "-B", ROOT / "scripts/kill9.py", "--rounds", str(rounds)], "kill9", 120 + 120 * rounds, env)
@@ -300,9 +307,8 @@ def under_wine(tests, rounds):
     # tests/interop/server.py runs these, and ends the server by command: Windows has no SIGTERM.
     env.update(POSTHOUSE=str(wrapper("posthouse")), POSTHOUSE_STOP="command")
     os.environ.update(env)
-    version = prefix(env)
     try:
-        say(f"{version}; it is no proof for NTFS or a loss of power")
+        say(f"{prefix(env)}; it is no proof for NTFS or a loss of power")
         since = time.monotonic()
         unit_tests(tests, env)
         demo(env)
@@ -316,11 +322,6 @@ def under_wine(tests, rounds):
         say(f"under Wine {time.monotonic() - since:.0f} s")
     finally:
         subprocess.run(["wineserver", "-k"], env=env, stdin=subprocess.DEVNULL, timeout=60, check=False)
-
-
-def demo(env):
-    told = run(["wine", RUN / "posthouse.exe", "demo", "--once"], "demo", 300, env, cwd=RUN)
-    say(f"posthouse.exe demo: {told.strip().splitlines()[-1].strip()}")
 
 
 def skip_part(text):

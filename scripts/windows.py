@@ -16,9 +16,10 @@ What it shows, in this order:
 
 What it does not show: Wine is not Windows. It proves nothing about NTFS, a loss of power, virus scanners, speed.
 
-Needs `posthouse-load` of this system (cargo build --release --features cli), and strace. Everything is kept below target/windows (CARGO_TARGET_DIR is respected): the standard library for each compiler, the build,
-the Wine prefix. Missing packages are installed when that is possible (root, apt-get). What cannot be had is
-skipped, and said; with CI=true it fails instead. The exit code is 0 when nothing failed.
+Needs `posthouse-load` of this system (cargo build --release --features cli), and strace. Everything is kept below
+target/windows (CARGO_TARGET_DIR is respected): the standard library for each compiler, the build, the Wine prefix. Missing
+packages are installed when that is possible (root, apt-get). What cannot be had is skipped, and said; with CI=true it
+fails instead. The exit code is 0 when nothing failed.
 """
 
 import argparse

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::gather::Coming;
 use super::large::{LargeJob, LargeLane};
 use super::record::{CHUNK_HEAD_LEN, ChunkHead, ChunkPlace, HEADER_LEN, record_len};
+use super::space::SpaceGauge;
 use super::ticket::{Completion, Ticket};
 use super::{MessageId, ticket};
 use crate::error::{Error, Kind, Result};
@@ -100,6 +101,7 @@ pub struct BodyWriter {
     collected: Collected,
     /// A small body is expected soon; a large one takes its time.
     coming: Option<Coming>,
+    space: Arc<SpaceGauge>,
 }
 
 impl BodyWriter {
@@ -108,15 +110,16 @@ impl BodyWriter {
         lane: Arc<LargeLane>,
         small_limit: usize,
         coming: Option<Coming>,
+        space: Arc<SpaceGauge>,
     ) -> BodyWriter {
         let collected = Collected::Small(Vec::new());
-        BodyWriter { id, lane, small_limit, len: 0, collected, coming }
+        BodyWriter { id, lane, small_limit, len: 0, collected, coming, space }
     }
 
     /// Appends bytes. Copies; does not block.
     ///
     /// # Errors
-    /// What the large lane met with earlier chunks; `Limit` beyond 8 GiB; `Stopped` after `close`.
+    /// What the large lane met with earlier chunks; `DiskFull` while space is low; `Limit` beyond 8 GiB; `Stopped` after `close`.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.len = self.len.saturating_add(bytes.len() as u64);
         if self.len > MAX_BODY_BYTES {
@@ -164,6 +167,7 @@ impl BodyWriter {
         if chunk.len() <= CHUNK_ROOM {
             return Ok(());
         }
+        self.space.admit_message()?;
         let mut record = std::mem::replace(chunk, chunk_buffer());
         hash.update(record.get(CHUNK_ROOM..).unwrap_or_default());
         let offset = u64::from(*next).saturating_mul(CHUNK_BYTES as u64);

@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Entry, File, Fs, Lock, Open};
+use super::{Entry, File, Fs, Lock, Open, Space};
 use crate::sync::Mutex;
 
 /// What a file system is asked to do, as the hook sees it.
@@ -53,7 +54,12 @@ struct Shared {
     tree: Mutex<Tree>,
     hook: Mutex<Option<Hook>>,
     locks: Mutex<BTreeSet<PathBuf>>,
+    /// Bytes that all files may have together; 0: no bound.
+    capacity: AtomicU64,
 }
+
+/// What a file system without a bound says of its room.
+const ENDLESS: u64 = 1 << 40;
 
 #[derive(Default)]
 struct Tree {
@@ -101,6 +107,26 @@ impl MemoryFs {
         hook: impl FnMut(Operation, &Path) -> io::Result<()> + Send + 'static,
     ) {
         *self.shared.hook.lock() = Some(Box::new(hook));
+    }
+
+    /// From now on all files may have so many bytes together; what would need more fails with `StorageFull`. 0:
+    /// no bound.
+    pub fn limit_to(&self, bytes: u64) {
+        self.shared.capacity.store(bytes, Ordering::Release);
+    }
+
+    /// Whether a file may become so much longer.
+    fn room_for(&self, more: u64) -> io::Result<()> {
+        let total = self.shared.capacity.load(Ordering::Acquire);
+        if total == 0 || more == 0 {
+            return Ok(());
+        }
+        let used = self.shared.tree.lock().bytes();
+        if used.saturating_add(more) > total {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
     }
 
     /// Removes the hook.
@@ -159,6 +185,14 @@ impl Tree {
             None if parent == Path::new("/") => Ok(()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    /// Bytes of all files.
+    fn bytes(&self) -> u64 {
+        self.live.values().fold(0, |sum, node| match node {
+            Node::File(content) => sum.saturating_add(content.lock().live.len() as u64),
+            Node::Directory => sum,
+        })
     }
 
     fn file(&self, path: &Path) -> io::Result<Arc<Mutex<Content>>> {
@@ -332,8 +366,13 @@ impl Fs for MemoryFs {
         Ok(Some(Box::new(MemoryLock { fs: self.clone(), path: path.to_path_buf() })))
     }
 
-    fn free_space(&self, _path: &Path) -> io::Result<u64> {
-        Ok(1 << 40)
+    fn space(&self, _path: &Path) -> io::Result<Space> {
+        let total = self.shared.capacity.load(Ordering::Acquire);
+        if total == 0 {
+            return Ok(Space { free: ENDLESS, total: ENDLESS });
+        }
+        let used = self.shared.tree.lock().bytes();
+        Ok(Space { free: total.saturating_sub(used), total })
     }
 }
 
@@ -395,6 +434,7 @@ impl File for MemoryFile {
         self.ask_to_change(Operation::Write)?;
         let from = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let to = from.checked_add(bytes.len()).ok_or(io::ErrorKind::FileTooLarge)?;
+        self.fs.room_for((to as u64).saturating_sub(self.len()?))?;
         let mut content = self.content.lock();
         if content.live.len() < to {
             content.live.resize(to, 0);
@@ -416,6 +456,7 @@ impl File for MemoryFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.ask_to_change(Operation::Resize)?;
+        self.fs.room_for(len.saturating_sub(self.len()?))?;
         let len = usize::try_from(len).map_err(|_| io::ErrorKind::FileTooLarge)?;
         let mut content = self.content.lock();
         let old = content.live.len();

@@ -22,7 +22,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Entry, File, Fs, Lock, Open};
+use super::{Entry, File, Fs, Lock, Open, Space};
 
 /// The machine's file system. Has no state; any number may exist.
 #[derive(Clone, Copy, Debug, Default)]
@@ -120,8 +120,8 @@ impl Fs for OsFs {
         if system::try_lock(&file)? { Ok(Some(Box::new(OsLock(file)))) } else { Ok(None) }
     }
 
-    fn free_space(&self, path: &Path) -> io::Result<u64> {
-        system::free_space(path)
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        system::space(path)
     }
 }
 
@@ -170,6 +170,8 @@ mod system {
     use rustix::fs::FlockOperation;
     use rustix::io::Errno;
 
+    use super::Space;
+
     pub fn for_owner_only(options: &mut fs::OpenOptions) {
         options.mode(0o600);
     }
@@ -202,9 +204,12 @@ mod system {
         }
     }
 
-    pub fn free_space(path: &Path) -> io::Result<u64> {
+    pub fn space(path: &Path) -> io::Result<Space> {
         let figures = rustix::fs::statvfs(path)?;
-        Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
+        Ok(Space {
+            free: figures.f_bavail.saturating_mul(figures.f_frsize),
+            total: figures.f_blocks.saturating_mul(figures.f_frsize),
+        })
     }
 
     pub fn read_at(file: &fs::File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
@@ -253,6 +258,7 @@ mod system {
     use std::path::Path;
     use std::time::Duration;
 
+    use super::Space;
     use windows_sys::Win32::Foundation::{
         ERROR_ACCESS_DENIED, ERROR_IO_PENDING, ERROR_LOCK_VIOLATION, ERROR_SHARING_VIOLATION,
     };
@@ -349,13 +355,13 @@ mod system {
         }
     }
 
-    pub fn free_space(path: &Path) -> io::Result<u64> {
+    pub fn space(path: &Path) -> io::Result<Space> {
         let path = wide(path)?;
-        let mut free = 0_u64;
+        let (mut free, mut total) = (0_u64, 0_u64);
         let none = std::ptr::null_mut();
-        // SAFETY: the path is NUL-terminated, the first result lives across the call, the others may be NULL.
-        let done = unsafe { GetDiskFreeSpaceExW(path.as_ptr(), &mut free, none, none) };
-        if done == 0 { Err(io::Error::last_os_error()) } else { Ok(free) }
+        // SAFETY: the path is NUL-terminated, the first two results live across the call, the third may be NULL.
+        let done = unsafe { GetDiskFreeSpaceExW(path.as_ptr(), &mut free, &mut total, none) };
+        if done == 0 { Err(io::Error::last_os_error()) } else { Ok(Space { free, total }) }
     }
 
     pub fn read_at(file: &fs::File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

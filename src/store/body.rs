@@ -18,6 +18,7 @@ use super::encoding::{Reader, put_number, put_signed};
 use super::gather::Coming;
 use super::large::{LargeJob, LargeLane};
 use super::record::{ALIGN, CHUNK_HEAD_LEN, ChunkHead, ChunkPlace, HEADER_LEN, record_len};
+use super::space::SpaceGauge;
 use super::ticket::{Completion, Ticket};
 use super::{MessageId, ticket};
 use crate::error::{Error, Kind, Result};
@@ -216,6 +217,7 @@ pub struct BodyWriter {
     large: Option<Large>,
     /// A small body is expected soon; a large one takes its time.
     coming: Option<Coming>,
+    space: Arc<SpaceGauge>,
 }
 
 impl BodyWriter {
@@ -224,16 +226,18 @@ impl BodyWriter {
         lane: Arc<LargeLane>,
         small_limit: usize,
         coming: Option<Coming>,
+        space: Arc<SpaceGauge>,
     ) -> BodyWriter {
         let (full, last) = (Vec::new(), Vec::new());
-        BodyWriter { id, lane, small_limit, len: 0, full, last, large: None, coming }
+        BodyWriter { id, lane, small_limit, len: 0, full, last, large: None, coming, space }
     }
 
     /// Appends bytes. Copies. Blocks only when [`MOST_IN_FLIGHT`] chunks are being written, which does not
     /// happen to those who wait for `pressure` and write at most [`PIECE_BYTES`] at once.
     ///
     /// # Errors
-    /// What the large lane met with earlier chunks; `Limit` beyond 8 GiB; `Stopped` after `close`.
+    /// What the large lane met with earlier chunks; `DiskFull` while space is low; `Limit` beyond 8 GiB; `Stopped` after
+    /// `close`.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.len = self.len.saturating_add(bytes.len() as u64);
         if self.len > MAX_BODY_BYTES {
@@ -331,6 +335,7 @@ impl BodyWriter {
         if record.len() <= CHUNK_ROOM {
             return Ok(());
         }
+        self.space.admit_message()?;
         if large.shared.state.lock().in_flight >= MOST_IN_FLIGHT
             && let Some(ticket) = large.shared.landing()
         {
@@ -466,6 +471,7 @@ mod tests {
 
     use super::super::gather::{Arrivals, Gathering};
     use super::super::queue::Taken;
+    use super::super::space::SpaceSetting;
     use super::super::tests::pattern;
     use super::*;
 
@@ -485,7 +491,10 @@ mod tests {
     }
 
     fn writer(lane: &Arc<LargeLane>) -> BodyWriter {
-        BodyWriter::new(MessageId(7), lane.clone(), LIMIT, None)
+        let fs = Arc::new(crate::vfs::sim::Disk::new());
+        let setting = SpaceSetting { percent: 0, bytes: 0, ballast: 0 };
+        let space = Arc::new(SpaceGauge::new(fs, std::path::Path::new("/store"), setting));
+        BodyWriter::new(MessageId(7), lane.clone(), LIMIT, None, space)
     }
 
     /// Takes chunks as a committer does, each after a while; the message's bytes.

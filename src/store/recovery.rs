@@ -98,6 +98,14 @@ impl Chain {
         })
     }
 
+    /// Ends the chain where a running lane says that its log ends: what stands behind was never answered.
+    pub fn end_at(&mut self, tail: Tail) {
+        for found in self.segments.iter_mut().filter(|s| s.number >= tail.segment) {
+            let end = if found.number == tail.segment { tail.end } else { HEADER_BYTES };
+            found.end = Some(end);
+        }
+    }
+
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().fold(0, |sum, s| sum.saturating_add(s.len))
@@ -106,11 +114,31 @@ impl Chain {
 
 /// Reads the headers of all segments of `lanes` lanes, the large one included. Changes nothing.
 pub fn survey(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16], lanes: usize) -> Result<Vec<Chain>> {
+    survey_some(fs, dir, uuid, lanes, &|_| true)
+}
+
+/// As [`survey`], for one lane, while the others work.
+pub fn survey_lane(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16], lane: Lane) -> Result<Chain> {
+    let lanes = usize::from(lane.0).saturating_add(1);
+    let chains = survey_some(fs, dir, uuid, lanes, &|number| number == lane.0)?;
+    Ok(chains.into_iter().last().unwrap_or_default())
+}
+
+fn survey_some(
+    fs: &dyn Fs,
+    dir: &Path,
+    uuid: &[u8; 16],
+    lanes: usize,
+    wanted: &dyn Fn(u8) -> bool,
+) -> Result<Vec<Chain>> {
     let directory = dir.join(segment::DIRECTORY);
     let entries = fs.read_dir(&directory).map_err(|e| Error::io("list", &directory, &e))?;
     let mut chains: Vec<Chain> = (0..lanes).map(|_| Chain::default()).collect();
     for entry in entries {
         let Some((lane, number)) = segment::parse_name(&entry.name, ".phl") else { continue };
+        if !wanted(lane) {
+            continue;
+        }
         let Some(chain) = chains.get_mut(usize::from(lane)) else { continue };
         let path = segment::path(dir, lane, number);
         let file = fs.open(&path, Open::Read).map_err(|e| Error::io("open", &path, &e))?;
@@ -447,6 +475,8 @@ impl Recovery<'_> {
                     applied.offset
                 ));
             }
+            // Where the end is known, nothing before it can be a torn group.
+            let last = last && found.end.is_none();
             self.scan_segment(found, &header, begin, last, &path, &mut state)?;
         }
         state.settle(self, true)?;

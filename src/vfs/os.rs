@@ -18,7 +18,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Entry, File, Fs, Lock, Open};
+use super::{Entry, File, Fs, Lock, Open, Space};
 
 /// The machine's file system. Has no state; any number may exist.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,8 +97,8 @@ impl Fs for OsFs {
         if system::try_lock(&file)? { Ok(Some(Box::new(OsLock(file)))) } else { Ok(None) }
     }
 
-    fn free_space(&self, path: &Path) -> io::Result<u64> {
-        system::free_space(path)
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        system::space(path)
     }
 }
 
@@ -148,7 +148,7 @@ mod system {
     use rustix::fs::FlockOperation;
     use rustix::io::Errno;
 
-    use crate::vfs::Open;
+    use crate::vfs::{Open, Space};
 
     pub fn open(path: &Path, how: Open) -> io::Result<fs::File> {
         let mut options = fs::OpenOptions::new();
@@ -196,9 +196,12 @@ mod system {
         }
     }
 
-    pub fn free_space(path: &Path) -> io::Result<u64> {
+    pub fn space(path: &Path) -> io::Result<Space> {
         let figures = rustix::fs::statvfs(path)?;
-        Ok(figures.f_bavail.saturating_mul(figures.f_frsize))
+        Ok(Space {
+            free: figures.f_bavail.saturating_mul(figures.f_frsize),
+            total: figures.f_blocks.saturating_mul(figures.f_frsize),
+        })
     }
 
     pub fn read_at(file: &fs::File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -49,7 +49,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 use windows_sys::Win32::System::IO::OVERLAPPED;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
 
-use crate::vfs::Open;
+use crate::vfs::{Open, Space};
 
 const SHARE_ALL: u32 = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
 
@@ -324,13 +324,13 @@ pub fn try_lock(file: &fs::File) -> io::Result<bool> {
     }
 }
 
-pub fn free_space(path: &Path) -> io::Result<u64> {
+pub fn space(path: &Path) -> io::Result<Space> {
     let path = wide(path)?;
-    let mut free = 0_u64;
+    let (mut free, mut total) = (0_u64, 0_u64);
     let none = ptr::null_mut();
-    // SAFETY: the path is NUL-terminated, the first result lives across the call, the others may be NULL.
-    done(unsafe { GetDiskFreeSpaceExW(path.as_ptr(), &raw mut free, none, none) })?;
-    Ok(free)
+    // SAFETY: the path is NUL-terminated, the first two results live across the call, the third may be NULL.
+    done(unsafe { GetDiskFreeSpaceExW(path.as_ptr(), &raw mut free, &raw mut total, none) })?;
+    Ok(Space { free, total })
 }
 
 pub fn read_at(file: &fs::File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -40,7 +40,7 @@ def send_until_full(server, run, size, acknowledged, limit):
     try:
         while number < limit:
             identity = f"{run}-{number}".encode()
-            code, text = client.mail(f"sender@else.test")
+            code, text = client.mail("sender@else.test")
             if code == 452:
                 return text
             if code != 250:
@@ -135,8 +135,7 @@ def rounds(server, disk, arguments):
     # Given back in each round, because the log gives back nothing by itself before it is compacted.
     reserves = [disk / f"reserve{n}" for n in range(arguments.rounds)]
     for reserve in reserves:
-        reserve.write_bytes(b"\x55" * (arguments.mebibytes << 20 >> 2) if arguments.rounds < 3 else
-                            b"\x55" * ((arguments.mebibytes << 19) // arguments.rounds))
+        reserve.write_bytes(b"\x55" * ((arguments.mebibytes << 19) // arguments.rounds))
     server.start()
     for number in range(arguments.rounds):
         before = len(acknowledged)

@@ -194,7 +194,8 @@ pub(super) fn pass(core: &Core, plan: &mut Plan<'_>) -> Result<CompactReport> {
 
 /// Whether the disk is so full that no limit makes sense.
 pub(super) fn nearly_full(core: &Core) -> bool {
-    core.fs.free_space(&core.dir).is_ok_and(|free| free < NEARLY_FULL)
+    core.space.level() != super::SpaceLevel::Ample
+        || core.fs.space(&core.dir).is_ok_and(|space| space.free < NEARLY_FULL)
 }
 
 /// What compaction remembers from one pass to the next.
@@ -549,7 +550,7 @@ impl Pass<'_, '_> {
                 return Ok(false);
             }
         }
-        home.index.checkpoint()?;
+        home.index.shard()?.checkpoint()?;
         Ok(true)
     }
 
@@ -559,7 +560,12 @@ impl Pass<'_, '_> {
         let core = self.core;
         let path = segment::path(&core.dir, lane.0, number);
         let reading = |e: std::io::Error| Error::io("read", &path, &e);
-        let file = core.fs.open(&path, Open::Read).map_err(|e| Error::io("open", &path, &e))?;
+        let file = match core.fs.open(&path, Open::Read) {
+            Ok(file) => file,
+            // A lane removes a segment that was given up with nothing in it.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(Error::io("open", &path, &e)),
+        };
         let Some(header) = SegmentHeader::read(file.as_ref(), &core.uuid).map_err(reading)? else {
             self.finding(format!("{}: the header is damaged; it is kept", path.display()));
             return Ok(false);

@@ -19,14 +19,14 @@ use crate::spool::Spool;
 use crate::store::{CreateOptions, MailboxId, OpenOptions, Store};
 use crate::sync::Mutex;
 use crate::time::{Clock, SystemClock, Time};
-use crate::vfs::memory::{MemoryFs, Operation};
+use crate::vfs::sim::{Disk, Operation};
 use crate::vfs::{Fs, Open};
 
 const DISK: u64 = 32 << 20;
 const PASSWORD: &str = "correct horse battery";
 
 struct House {
-    fs: MemoryFs,
+    fs: Disk,
     store: Store,
     shared: Arc<Shared>,
     seen: Arc<Mutex<Vec<String>>>,
@@ -34,7 +34,7 @@ struct House {
 
 impl House {
     fn new(lanes: u8, accounts: u32) -> House {
-        let fs = MemoryFs::new();
+        let fs = Disk::new();
         fs.limit_to(DISK);
         let all: Arc<dyn Fs> = Arc::new(fs.clone());
         let dir = PathBuf::from("/instance");

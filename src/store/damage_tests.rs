@@ -362,3 +362,254 @@ fn every_page_of_the_index_may_be_lost() {
     look("missing", &|state| state.remove_file(&index).unwrap());
     assert!(rebuilt as usize > pages, "{rebuilt} rebuilt for {pages} pages");
 }
+
+/// A record as it lies on disk.
+struct Lying {
+    path: PathBuf,
+    lane: u8,
+    at: u64,
+    body: u64,
+    len: u64,
+    /// The message whose bytes it holds.
+    message: Option<MessageId>,
+    /// Whether nothing follows it in its lane.
+    last: bool,
+}
+
+fn records(memory: &MemoryFs, fs: &Arc<dyn Fs>, dir: &Path, lanes: usize) -> Vec<Lying> {
+    let uuid = format::Format::read(fs.as_ref(), dir).unwrap().uuid;
+    let chains = recovery::survey(fs.as_ref(), dir, &uuid, lanes).unwrap();
+    let mut all: Vec<Lying> = Vec::new();
+    for (lane, chain) in (0_u8..).zip(&chains) {
+        for found in &chain.segments {
+            let path = segment::path(dir, lane, found.number);
+            let file = memory.open(&path, Open::Read).unwrap();
+            let salt = found.header.unwrap().salt;
+            let end = found.end.unwrap_or(u64::MAX);
+            let mut scanner = segment::Scanner::new(file.as_ref(), salt, end).unwrap();
+            let mut at = segment::HEADER_BYTES;
+            while let segment::Found::Record(header) = scanner.record(at).unwrap() {
+                let body = scanner.body(at, &header).unwrap();
+                let message = match record::Record::decode(&header, body).unwrap() {
+                    record::Record::Message(meta) => Some(meta.id),
+                    record::Record::Chunk(head) => Some(head.message),
+                    _ => None,
+                };
+                let (body, len) = (u64::from(header.body_len), header.record_len());
+                all.push(Lying { path: path.clone(), lane, at, body, len, message, last: false });
+                at += len;
+            }
+        }
+        if let Some(last) = all.last_mut().filter(|last| last.lane == lane) {
+            last.last = true;
+        }
+    }
+    all
+}
+
+fn flip(memory: &MemoryFs, path: &Path, at: u64) {
+    let file = file(memory, path);
+    let mut byte = [0];
+    vfs::read_exact_at(file.as_ref(), &mut byte, at).unwrap();
+    file.write_at(&[byte[0] ^ 0x08], at).unwrap();
+}
+
+/// A store with several segments, as it was before the damage.
+struct Whole {
+    memory: MemoryFs,
+    dir: PathBuf,
+    expected: Listing,
+    /// Every message ever kept.
+    known: std::collections::HashSet<Vec<u8>>,
+    records: Vec<Lying>,
+}
+
+const ACCOUNTS: u32 = 2;
+
+fn whole() -> Whole {
+    let (memory, fs, dir) = make(1);
+    let mut known = std::collections::HashSet::new();
+    for n in 0..3 {
+        let store = open(&fs, &dir);
+        fill(&store, n, ACCOUNTS);
+        store.close().unwrap();
+    }
+    for n in 0..3 {
+        for size in [10_usize, 700, 3000, 9000] {
+            known.insert(pattern(size, n * 100 + size as u32));
+        }
+        for (size, seed) in [(300_000 + n as usize, n), (1500, n), (100, n)] {
+            known.insert(pattern(size, seed));
+        }
+    }
+    let store = open(&fs, &dir);
+    let expected = listing(&store, ACCOUNTS);
+    healthy(&store);
+    store.close().unwrap();
+    let records = records(&memory, &fs, &dir, 2);
+    assert!(segments(&memory, &dir).len() >= 6 && records.len() > 60);
+    Whole { memory, dir, expected, known, records }
+}
+
+impl Whole {
+    /// What must hold whatever was damaged at `path`, when these messages are.
+    fn look(&self, state: &MemoryFs, path: &Path, affected: &[MessageId], kept: bool, what: &str) {
+        let index = self.dir.join("index/00.redb");
+        if !kept {
+            state.remove_file(&index).unwrap();
+        }
+        let store = open(&shared(state), &self.dir);
+        let report = store.recovery_report().clone();
+        assert_eq!(report.rebuilt, u32::from(!kept), "{what}");
+        let problems = store.check(&mut |_, _| {}).unwrap();
+        let name = path.display().to_string();
+        let mut seen = std::collections::BTreeSet::new();
+        for account in 1..=ACCOUNTS {
+            let account_id = AccountId(account);
+            let rows = store.mailbox_scan(account_id, MailboxId::INBOX, 0, usize::MAX).unwrap();
+            let before = &self.expected.rows[account as usize - 1];
+            if kept {
+                assert_eq!(&rows, before, "{what}");
+            }
+            for row in &rows {
+                let was = before.iter().position(|b| b.message == row.message);
+                match read(&store, row.message) {
+                    Ok(bytes) => match was {
+                        Some(was) => {
+                            assert_eq!(row.uid, before[was].uid, "{what}");
+                            assert!(
+                                bytes == self.expected.bodies[account as usize - 1][was],
+                                "{what}: wrong bytes"
+                            );
+                            seen.insert(row.message);
+                        }
+                        None => assert!(self.known.contains(&bytes), "{what}: wrong bytes"),
+                    },
+                    Err(e) => {
+                        assert_eq!(e.kind(), Kind::Corrupt, "{what}: {e}");
+                        assert!(e.message().contains(&name), "{what}: {e}");
+                        assert!(affected.contains(&row.message), "{what}: {e}");
+                        let holder = format!("account {account}, mailbox 1, UID {}", row.uid);
+                        assert!(
+                            problems
+                                .problems
+                                .iter()
+                                .any(|p| p.contains(&holder) && p.contains(&name)),
+                            "{what}: {:?}",
+                            problems.problems
+                        );
+                        assert!(problems.lost.iter().any(|lost| lost.message == row.message
+                            && lost.mailboxes == [(account_id, MailboxId::INBOX, row.uid)]));
+                    }
+                }
+            }
+            for row in before {
+                let fine = seen.contains(&row.message) || affected.contains(&row.message);
+                assert!(fine, "{what}: UID {} of account {account} is not served", row.uid);
+            }
+        }
+        for (entry, bytes) in self.expected.queue.iter().zip(&self.expected.queued) {
+            let found = store.queue_entry(entry.message).unwrap();
+            if affected.contains(&entry.message) {
+                if kept {
+                    let e = read(&store, entry.message).unwrap_err();
+                    assert_eq!(e.kind(), Kind::Corrupt, "{what}");
+                    assert!(problems.problems.iter().any(|p| {
+                        p.contains(&entry.message.to_string()) && p.contains("in the queue")
+                    }));
+                }
+            } else {
+                assert_eq!(found.as_ref(), Some(entry), "{what}");
+                assert!(read(&store, entry.message).unwrap() == *bytes, "{what}");
+            }
+        }
+        if kept {
+            assert_eq!(store.scan(Table::Value).unwrap(), self.expected.table, "{what}");
+        }
+        store.close().unwrap();
+    }
+
+    fn names(&self, state: &MemoryFs, path: &Path, kept: bool, what: &str) {
+        let store = open(&shared(state), &self.dir);
+        let check = store.check(&mut |_, _| {}).unwrap();
+        let name = path.display().to_string();
+        assert!(
+            check.problems.iter().any(|p| p.contains(&name)),
+            "{what}: check says {:?}",
+            check.problems
+        );
+        let _ = kept;
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn every_region_of_every_segment_may_be_flipped() {
+    let whole = whole();
+    for record in &whole.records {
+        let mut places: Vec<(u64, bool)> =
+            [1, 6, 8, 10, 14, 20, 26, 30].map(|at| (record.at + at, true)).to_vec();
+        let body = record.at + 32;
+        if record.body > 0 {
+            places.extend([0, record.body / 2, record.body - 1].map(|at| (body + at, true)));
+        }
+        if record.len > 32 + record.body {
+            places.push((record.at + record.len - 1, false));
+        }
+        // All regions with the index; of the header's fields two without, where the log is read in the same way for all.
+        for (n, (at, matters)) in places.into_iter().enumerate() {
+            for kept in [true, false] {
+                if !kept && (1..6).contains(&n) {
+                    continue;
+                }
+                let state = whole.memory.copy();
+                flip(&state, &record.path, at);
+                let what = format!("{} byte {at}, index kept: {kept}", record.path.display());
+                let affected: Vec<_> = record.message.filter(|_| matters).into_iter().collect();
+                whole.look(&state, &record.path, &affected, kept, &what);
+                if matters && !record.last {
+                    whole.names(&state, &record.path, kept, &what);
+                    if !kept && record.lane == 0 {
+                        // The damage is met again by whoever reads the log from its beginning.
+                        let again = whole.memory.copy();
+                        flip(&again, &record.path, at);
+                        again.remove_file(&whole.dir.join("index/00.redb")).unwrap();
+                        let store = open(&shared(&again), &whole.dir);
+                        let damage = &store.recovery_report().damage;
+                        let name = format!("{}: bytes {}", record.path.display(), record.at);
+                        assert!(damage.iter().any(|d| d.starts_with(&name)), "{what}: {damage:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_segments_header_may_be_flipped() {
+    let whole = whole();
+    let mut paths: Vec<PathBuf> = whole.records.iter().map(|r| r.path.clone()).collect();
+    paths.dedup();
+    for path in paths {
+        for at in [0, 9, 12, 20, 33, 41, 49, 53, 57, 65, 73, 81, 89, 1000, 2047, 2048, 2100, 4095] {
+            for kept in [true, false] {
+                let state = whole.memory.copy();
+                flip(&state, &path, at);
+                let what = format!("{} byte {at}, index kept: {kept}", path.display());
+                whole.look(&state, &path, &[], kept, &what);
+                whole.names(&state, &path, kept, &what);
+            }
+        }
+        // Both copies: the segment is lost, the others are not.
+        let affected: Vec<_> =
+            whole.records.iter().filter(|r| r.path == path).filter_map(|r| r.message).collect();
+        for kept in [true, false] {
+            let state = whole.memory.copy();
+            flip(&state, &path, 40);
+            flip(&state, &path, 2048 + 50);
+            let what = format!("{} both headers, index kept: {kept}", path.display());
+            whole.look(&state, &path, &affected, kept, &what);
+            whole.names(&state, &path, kept, &what);
+        }
+    }
+}

@@ -601,7 +601,8 @@ impl State<'_> {
         let view = index.view()?;
         let mut batch = Batch::new(view.as_ref());
         let (lane, large) = (recovery.lane, recovery.large);
-        let mut applier = Applier { batch: &mut batch, lane, large, released: Vec::new() };
+        let salvage = self.lost > 0;
+        let mut applier = Applier { batch: &mut batch, lane, large, released: Vec::new(), salvage };
         for (record, position) in self.transactions.drain(..) {
             applier.apply(&record, position)?;
         }

@@ -360,6 +360,7 @@ fn a_damaged_segment_header_is_reported_and_the_other_segments_are_served() {
     let all = segments(&memory, &dir, lane.0);
     assert!(all.len() >= 3, "{all:?}");
     flip(&memory, &all[1], 40);
+    flip(&memory, &all[1], 2048 + 40);
     memory.remove_file(&dir.join(format!("index/{:02x}.redb", lane.0))).unwrap();
     for _ in 0..2 {
         let store = open(&fs, &dir);

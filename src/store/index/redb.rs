@@ -392,20 +392,46 @@ mod tests {
             let mut changes = Changes::new();
             for n in 0..500 {
                 let id = group * 500 + n;
-                let place = row::Place { segment: id / 10000, offset: (id % 10000) * 4320, len: 4320, size: 4200, references: 1, queued: false, chunks: vec![] };
-                changes.insert((Space::Place, row::message_key(crate::store::MessageId(id))), Some(place.encode()));
+                let place = row::Place {
+                    segment: id / 10000,
+                    offset: (id % 10000) * 4320,
+                    len: 4320,
+                    size: 4200,
+                    references: 1,
+                    queued: false,
+                    chunks: vec![],
+                };
+                changes.insert(
+                    (Space::Place, row::message_key(crate::store::MessageId(id))),
+                    Some(place.encode()),
+                );
                 if n % 64 == 0 {
-                    changes.insert((Space::Pack, row::pack_key(crate::store::AccountId(1), crate::store::MailboxId(1), id as u32)), Some(vec![7; 12 * 64]));
+                    changes.insert(
+                        (
+                            Space::Pack,
+                            row::pack_key(
+                                crate::store::AccountId(1),
+                                crate::store::MailboxId(1),
+                                id as u32,
+                            ),
+                        ),
+                        Some(vec![7; 12 * 64]),
+                    );
                 }
             }
             index.apply(&changes).unwrap();
-            if group % 100 == 0 { index.checkpoint().unwrap(); }
+            if group % 100 == 0 {
+                index.checkpoint().unwrap();
+            }
         }
         index.checkpoint().unwrap();
         drop(index);
         println!("{} bytes", fs.metadata(&path).unwrap().len);
         for verify in [Verify::Nothing, Verify::Everything, Verify::Nothing, Verify::Everything] {
-            let cpu = || { let t = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap(); t.split(' ').next().unwrap().parse::<u64>().unwrap() as f64 / 1e9 };
+            let cpu = || {
+                let t = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+                t.split(' ').next().unwrap().parse::<u64>().unwrap() as f64 / 1e9
+            };
             let start = cpu();
             let index = Redb::open(&fs, &path, &counters, verify).unwrap();
             println!("{verify:?}: {:.3} s of CPU", cpu() - start);

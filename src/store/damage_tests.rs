@@ -453,7 +453,14 @@ fn whole() -> Whole {
 
 impl Whole {
     /// What must hold whatever was damaged at `path`, when these messages are.
-    fn look(&self, state: &MemoryFs, path: &Path, affected: &[MessageId], kept: bool, what: &str) {
+    fn look(
+        &self,
+        state: &MemoryFs,
+        path: &Path,
+        affected: &[MessageId],
+        kept: bool,
+        what: &str,
+    ) -> (RecoveryReport, CheckReport) {
         let index = self.dir.join("index/00.redb");
         if !kept {
             state.remove_file(&index).unwrap();
@@ -527,28 +534,17 @@ impl Whole {
             assert_eq!(store.scan(Table::Value).unwrap(), self.expected.table, "{what}");
         }
         store.close().unwrap();
-    }
-
-    fn names(&self, state: &MemoryFs, path: &Path, kept: bool, what: &str) {
-        let store = open(&shared(state), &self.dir);
-        let check = store.check(&mut |_, _| {}).unwrap();
-        let name = path.display().to_string();
-        assert!(
-            check.problems.iter().any(|p| p.contains(&name)),
-            "{what}: check says {:?}",
-            check.problems
-        );
-        let _ = kept;
-        store.close().unwrap();
+        (report, problems)
     }
 }
 
 #[test]
 fn every_region_of_every_segment_may_be_flipped() {
     let whole = whole();
-    for record in &whole.records {
-        let mut places: Vec<(u64, bool)> =
-            [1, 6, 8, 10, 14, 20, 26, 30].map(|at| (record.at + at, true)).to_vec();
+    for (number, record) in whole.records.iter().enumerate() {
+        // The header's fields in turn, the body's ends and middle, and the padding, which nobody reads.
+        let field = [1, 6, 8, 10, 14, 20, 26, 30][number % 8];
+        let mut places: Vec<(u64, bool)> = vec![(record.at + field, true)];
         let body = record.at + 32;
         if record.body > 0 {
             places.extend([0, record.body / 2, record.body - 1].map(|at| (body + at, true)));
@@ -556,27 +552,22 @@ fn every_region_of_every_segment_may_be_flipped() {
         if record.len > 32 + record.body {
             places.push((record.at + record.len - 1, false));
         }
-        // All regions with the index; of the header's fields two without, where the log is read in the same way for all.
+        // With the index all of them; without it the log is read in the same way for all.
         for (n, (at, matters)) in places.into_iter().enumerate() {
             for kept in [true, false] {
-                if !kept && (1..6).contains(&n) {
+                if !kept && n % 4 != number % 4 {
                     continue;
                 }
                 let state = whole.memory.copy();
                 flip(&state, &record.path, at);
                 let what = format!("{} byte {at}, index kept: {kept}", record.path.display());
                 let affected: Vec<_> = record.message.filter(|_| matters).into_iter().collect();
-                whole.look(&state, &record.path, &affected, kept, &what);
+                let (report, check) = whole.look(&state, &record.path, &affected, kept, &what);
                 if matters && !record.last {
-                    whole.names(&state, &record.path, kept, &what);
+                    whole_named(&check, &record.path, &what);
                     if !kept && record.lane == 0 {
-                        // The damage is met again by whoever reads the log from its beginning.
-                        let again = whole.memory.copy();
-                        flip(&again, &record.path, at);
-                        again.remove_file(&whole.dir.join("index/00.redb")).unwrap();
-                        let store = open(&shared(&again), &whole.dir);
-                        let damage = &store.recovery_report().damage;
                         let name = format!("{}: bytes {}", record.path.display(), record.at);
+                        let damage = &report.damage;
                         assert!(damage.iter().any(|d| d.starts_with(&name)), "{what}: {damage:?}");
                     }
                 }
@@ -585,20 +576,27 @@ fn every_region_of_every_segment_may_be_flipped() {
     }
 }
 
+fn whole_named(check: &CheckReport, path: &Path, what: &str) {
+    let name = path.display().to_string();
+    let problems = &check.problems;
+    assert!(problems.iter().any(|p| p.contains(&name)), "{what}: check says {problems:?}");
+    assert!(check.damaged.iter().any(|range| range.file == path), "{what}: {:?}", check.damaged);
+}
+
 #[test]
 fn a_segments_header_may_be_flipped() {
     let whole = whole();
     let mut paths: Vec<PathBuf> = whole.records.iter().map(|r| r.path.clone()).collect();
     paths.dedup();
-    for path in paths {
-        for at in [0, 9, 12, 20, 33, 41, 49, 53, 57, 65, 73, 81, 89, 1000, 2047, 2048, 2100, 4095] {
-            for kept in [true, false] {
-                let state = whole.memory.copy();
-                flip(&state, &path, at);
-                let what = format!("{} byte {at}, index kept: {kept}", path.display());
-                whole.look(&state, &path, &[], kept, &what);
-                whole.names(&state, &path, kept, &what);
-            }
+    for (number, path) in paths.into_iter().enumerate() {
+        let all = [9, 12, 20, 33, 41, 49, 53, 57, 65, 73, 81, 89, 1000, 2047, 2048, 2100, 4095];
+        for at in all.into_iter().skip(number % 3).step_by(3) {
+            let kept = at % 2 == 0;
+            let state = whole.memory.copy();
+            flip(&state, &path, at);
+            let what = format!("{} byte {at}, index kept: {kept}", path.display());
+            let (_, check) = whole.look(&state, &path, &[], kept, &what);
+            whole_named(&check, &path, &what);
         }
         // Both copies: the segment is lost, the others are not.
         let affected: Vec<_> =
@@ -608,8 +606,8 @@ fn a_segments_header_may_be_flipped() {
             flip(&state, &path, 40);
             flip(&state, &path, 2048 + 50);
             let what = format!("{} both headers, index kept: {kept}", path.display());
-            whole.look(&state, &path, &affected, kept, &what);
-            whole.names(&state, &path, kept, &what);
+            let (_, check) = whole.look(&state, &path, &affected, kept, &what);
+            whole_named(&check, &path, &what);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::tests::{contents, envelope, healthy, inbox, pattern, put_body, read, 
 use super::*;
 use crate::time::SystemClock;
 use crate::vfs::File;
-use crate::vfs::memory::MemoryFs;
+use crate::vfs::sim::Disk;
 
 const PAGE: usize = 4096;
 
@@ -21,8 +21,8 @@ fn options() -> OpenOptions {
     }
 }
 
-fn make(lanes: u8) -> (MemoryFs, Arc<dyn Fs>, PathBuf) {
-    let memory = MemoryFs::new();
+fn make(lanes: u8) -> (Disk, Arc<dyn Fs>, PathBuf) {
+    let memory = Disk::new();
     let fs: Arc<dyn Fs> = Arc::new(memory.clone());
     let dir = PathBuf::from("/instance");
     fs.create_dir_all(&dir).unwrap();
@@ -34,15 +34,15 @@ fn open(fs: &Arc<dyn Fs>, dir: &Path) -> Store {
     Store::open(fs.clone(), SystemClock::shared(), dir, options()).unwrap()
 }
 
-fn shared(memory: &MemoryFs) -> Arc<dyn Fs> {
+fn shared(memory: &Disk) -> Arc<dyn Fs> {
     Arc::new(memory.clone())
 }
 
-fn file(memory: &MemoryFs, path: &Path) -> Arc<dyn File> {
+fn file(memory: &Disk, path: &Path) -> Arc<dyn File> {
     memory.open(path, Open::ReadWrite).unwrap()
 }
 
-fn bytes_of(memory: &MemoryFs, path: &Path) -> Vec<u8> {
+fn bytes_of(memory: &Disk, path: &Path) -> Vec<u8> {
     vfs::read_small(memory, path, u64::MAX).unwrap()
 }
 
@@ -103,7 +103,7 @@ fn listing(store: &Store, accounts: u32) -> Listing {
     }
 }
 
-fn exports(memory: &MemoryFs, dir: &Path) -> Vec<PathBuf> {
+fn exports(memory: &Disk, dir: &Path) -> Vec<PathBuf> {
     let directory = dir.join(export::DIRECTORY);
     let entries = memory.read_dir(&directory).unwrap();
     entries.iter().map(|entry| directory.join(&entry.name)).collect()
@@ -235,7 +235,7 @@ fn a_log_that_was_freed_before_the_export_is_not_missed_and_behind_it_it_is() {
     assert!(damage.len() == 1 && damage[0].contains("missing"), "{damage:?}");
 }
 
-fn segments(memory: &MemoryFs, dir: &Path) -> Vec<PathBuf> {
+fn segments(memory: &Disk, dir: &Path) -> Vec<PathBuf> {
     let directory = dir.join(segment::DIRECTORY);
     let mut paths: Vec<PathBuf> = memory
         .read_dir(&directory)
@@ -317,7 +317,7 @@ fn every_page_of_the_index_may_be_lost() {
     let index = dir.join("index/00.redb");
     let whole = bytes_of(&memory, &index);
     let mut rebuilt = 0;
-    let mut look = |what: &str, damage: &dyn Fn(&MemoryFs)| {
+    let mut look = |what: &str, damage: &dyn Fn(&Disk)| {
         let state = memory.copy();
         damage(&state);
         let store = open(&shared(&state), &dir);

@@ -491,6 +491,8 @@ impl Store {
             fs.create_dir_all(&path).map_err(|e| Error::io("create", &path, &e))?;
             fs.sync_dir(&path).map_err(|e| Error::io("sync", &path, &e))?;
         }
+        // A FORMAT never stands without them, whatever the disk does first.
+        fs.sync_dir(dir).map_err(|e| Error::io("sync", dir, &e))?;
         let mut uuid = [0; 16];
         getrandom::fill(&mut uuid)
             .map_err(|e| Error::new(Kind::Internal, format!("no random numbers: {e}")))?;
@@ -668,11 +670,12 @@ impl Store {
     }
 
     /// Hands a transaction to its lane's committer. All of it becomes durable, or nothing. The ticket
-    /// answers after the group's sync and after the index shows the changes.
+    /// answers after the group's sync and after the index shows the changes. Changes take effect in their
+    /// order, each on what those before it have left.
     ///
     /// # Errors
-    /// `NotFound` when a message is for a mailbox that does not exist, `InvalidArgument` for a change of
-    /// another lane, `Limit`, `Stopped`, or what the disk reports (`DiskFull`, `Io`). The transaction is
+    /// `NotFound` when a message is for, or moves to, a mailbox that does not exist, `InvalidArgument` for a
+    /// change of another lane or UIDs that do not rise, `Limit`, `Stopped`, or what the disk reports (`DiskFull`, `Io`). The transaction is
     /// then not in the store; after a crash that follows it may be, as a whole.
     pub fn commit(&self, lane: Lane, changes: Vec<Change>) -> Ticket<Committed> {
         let (completion, ticket) = Ticket::new();

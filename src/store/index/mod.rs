@@ -14,6 +14,7 @@ use std::ops::Bound;
 use crate::error::Result;
 
 pub mod apply;
+pub mod pack;
 pub mod redb;
 pub mod row;
 

@@ -356,11 +356,11 @@ impl IndexView for View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vfs::memory::MemoryFs;
+    use crate::vfs::sim::Disk;
 
     #[test]
     fn a_panic_poisons_the_shard_and_leaves_a_mark_and_a_systems_error_does_not() {
-        let memory = MemoryFs::new();
+        let memory = Disk::new();
         let fs: Arc<dyn Fs> = Arc::new(memory.clone());
         fs.create_dir_all(Path::new("/s/index")).unwrap();
         let path = PathBuf::from("/s/index/00.redb");

@@ -376,7 +376,7 @@ struct Lying {
     last: bool,
 }
 
-fn records(memory: &MemoryFs, fs: &Arc<dyn Fs>, dir: &Path, lanes: usize) -> Vec<Lying> {
+fn records(memory: &Disk, fs: &Arc<dyn Fs>, dir: &Path, lanes: usize) -> Vec<Lying> {
     let uuid = format::Format::read(fs.as_ref(), dir).unwrap().uuid;
     let chains = recovery::survey(fs.as_ref(), dir, &uuid, lanes).unwrap();
     let mut all: Vec<Lying> = Vec::new();
@@ -407,7 +407,7 @@ fn records(memory: &MemoryFs, fs: &Arc<dyn Fs>, dir: &Path, lanes: usize) -> Vec
     all
 }
 
-fn flip(memory: &MemoryFs, path: &Path, at: u64) {
+fn flip(memory: &Disk, path: &Path, at: u64) {
     let file = file(memory, path);
     let mut byte = [0];
     vfs::read_exact_at(file.as_ref(), &mut byte, at).unwrap();
@@ -416,7 +416,7 @@ fn flip(memory: &MemoryFs, path: &Path, at: u64) {
 
 /// A store with several segments, as it was before the damage.
 struct Whole {
-    memory: MemoryFs,
+    memory: Disk,
     dir: PathBuf,
     expected: Listing,
     /// Every message ever kept.
@@ -455,7 +455,7 @@ impl Whole {
     /// What must hold whatever was damaged at `path`, when these messages are.
     fn look(
         &self,
-        state: &MemoryFs,
+        state: &Disk,
         path: &Path,
         affected: &[MessageId],
         kept: bool,
@@ -609,5 +609,119 @@ fn a_segments_header_may_be_flipped() {
             let (_, check) = whole.look(&state, &path, &affected, kept, &what);
             whole_named(&check, &path, &what);
         }
+    }
+}
+
+fn repair(state: &Disk, dir: &Path, drop_lost: bool) -> RepairReport {
+    let options = RepairOptions { drop_lost, open: options() };
+    Store::repair(shared(state), SystemClock::shared(), dir, &options, &mut |_, _| {}).unwrap()
+}
+
+#[test]
+fn repairing_what_is_well_changes_nothing_that_is_served() {
+    let whole = whole();
+    let report = repair(&whole.memory, &whole.dir, true);
+    assert_eq!((report.rebuilt, report.recounted, report.dropped), (1, 0, 0));
+    assert!(report.imported > 0, "{report:?}");
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert!(report.lost.is_empty() && report.damaged.is_empty() && report.copies.is_empty());
+    assert!(whole.memory.metadata(&whole.dir.join("lost")).is_err());
+    let store = open(&shared(&whole.memory), &whole.dir);
+    assert_eq!(listing(&store, ACCOUNTS), whole.expected);
+    healthy(&store);
+}
+
+#[test]
+fn repair_names_what_is_lost_and_drops_it_only_when_it_is_asked_to() {
+    let whole = whole();
+    let queued = whole.expected.queue[0].message;
+    let held = whole.expected.rows[1][0];
+    let large = whole.expected.rows[0].iter().find(|row| row.size > 100_000).unwrap().message;
+    let gone = [queued, held.message, large];
+    let state = whole.memory.copy();
+    let mut damaged = Vec::new();
+    for record in whole.records.iter().filter(|r| r.message.is_some_and(|m| gone.contains(&m))) {
+        // Of the large one a chunk only.
+        if record.message != Some(large) || record.lane == 1 {
+            flip(&state, &record.path, record.at + 40);
+            damaged.push((record.path.clone(), bytes_of(&state, &record.path)));
+        }
+    }
+    let report = repair(&state, &whole.dir, false);
+    assert_eq!(report.dropped, 0);
+    let mut lost: Vec<_> = report.lost.iter().map(|lost| lost.message).collect();
+    let mut expected = gone.to_vec();
+    (lost.sort(), expected.sort());
+    assert_eq!(lost, expected);
+    let of = |id| report.lost.iter().find(|lost| lost.message == id).unwrap();
+    assert!(of(queued).queued && of(queued).sender.as_deref() == Some(b"sender@example.test"));
+    assert_eq!(of(held.message).mailboxes, [(AccountId(2), MailboxId::INBOX, held.uid)]);
+    assert!(!report.problems.is_empty() && report.copies.is_empty());
+    let store = open(&shared(&state), &whole.dir);
+    assert_eq!(store.mailboxes(AccountId(1)).unwrap(), whole.expected.heads[0]);
+    assert_eq!(store.queue_scan(None, 100).unwrap(), whole.expected.queue);
+    store.close().unwrap();
+
+    let report = repair(&state, &whole.dir, true);
+    assert_eq!((report.lost.len(), report.dropped), (3, 3));
+    assert!(report.copies.len() >= 3, "{:?}", report.copies);
+    for copy in &report.copies {
+        assert!(state.metadata(copy).unwrap().len > 0);
+    }
+    for (path, bytes) in &damaged {
+        let now = bytes_of(&state, path);
+        assert!(now[..bytes.len().min(now.len())] == bytes[..bytes.len().min(now.len())]);
+    }
+    let store = open(&shared(&state), &whole.dir);
+    let now = listing(&store, ACCOUNTS);
+    for account in 0..ACCOUNTS as usize {
+        let keep = |message: &MessageId| !gone.contains(message);
+        let before = whole.expected.rows[account].iter().filter(|row| keep(&row.message));
+        assert!(now.rows[account].iter().eq(before), "account {account}");
+        let before = whole.expected.rows[account].iter().zip(&whole.expected.bodies[account]);
+        let before = before.filter(|(row, _)| keep(&row.message)).map(|(_, body)| body);
+        assert!(now.bodies[account].iter().eq(before), "account {account}");
+    }
+    assert_eq!(now.queue[..], whole.expected.queue[1..]);
+    let check = store.check(&mut |_, _| {}).unwrap();
+    assert_eq!(check.lost, Vec::new(), "nobody misses anything any more");
+    assert_eq!(check.problems.len(), check.damaged.len(), "{:?}", check.problems);
+    store.close().unwrap();
+    // And the index that was made again agrees, whatever becomes of it.
+    state.remove_file(&whole.dir.join("index/00.redb")).unwrap();
+    let store = open(&shared(&state), &whole.dir);
+    assert_eq!(listing(&store, ACCOUNTS), now);
+}
+
+#[test]
+fn repair_counts_references_again() {
+    let whole = whole();
+    let fs = shared(&whole.memory);
+    let store = open(&fs, &whole.dir);
+    let rows = &whole.expected.rows[0];
+    let (high, low) = (rows[0].message, rows[1].message);
+    let recipients = Vec::new();
+    let change = Change::Queue { message: high, recipients, references: 2 };
+    let lower = Change::Deliver {
+        message: low,
+        account: AccountId(2),
+        mailbox: MailboxId::INBOX,
+        size: rows[1].size,
+        received: rows[1].received,
+        flags: 0,
+    };
+    let lane = Lane(0);
+    store.commit(lane, vec![change, lower]).wait().unwrap();
+    store.commit(lane, vec![Change::Unreference { message: low, count: 1 }]).wait().unwrap();
+    assert!(!store.check(&mut |_, _| {}).unwrap().problems.is_empty());
+    store.close().unwrap();
+    let report = repair(&whole.memory, &whole.dir, false);
+    assert_eq!((report.recounted, report.problems.len()), (2, 0), "{report:?}");
+    let store = open(&fs, &whole.dir);
+    healthy(&store);
+    let home = &store.handle.core.homes[0];
+    for (message, count) in [(high, 1), (low, 2)] {
+        let value = home.view().unwrap().get(Space::Place, &row::message_key(message)).unwrap();
+        assert_eq!(row::Place::decode(&value.unwrap()).unwrap().references, count);
     }
 }

@@ -60,6 +60,7 @@ pub mod queue;
 pub mod reader;
 pub mod record;
 pub mod recovery;
+pub mod repair;
 pub mod segment;
 pub mod shown;
 pub mod ticket;
@@ -75,6 +76,7 @@ pub use id::{AccountId, Lane, MailboxId, MessageId};
 pub use model::*;
 pub use reader::MessageReader;
 pub use recovery::RecoveryReport;
+pub use repair::{RepairOptions, RepairReport};
 pub use ticket::{Completion, Ticket};
 
 use commit::{Done, Transaction};
@@ -513,6 +515,26 @@ impl Store {
         dir: &Path,
         options: OpenOptions,
     ) -> Result<Store> {
+        Store::open_with(fs, clock, dir, options, false)
+    }
+
+    /// As [`Store::open`], with every shard of the index made again.
+    fn open_anew(
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        dir: &Path,
+        options: OpenOptions,
+    ) -> Result<Store> {
+        Store::open_with(fs, clock, dir, options, true)
+    }
+
+    fn open_with(
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        dir: &Path,
+        options: OpenOptions,
+        anew: bool,
+    ) -> Result<Store> {
         // Nothing in the store needs the calendar: messages bring their times with them.
         drop(clock);
         Format::read(fs.as_ref(), dir)?;
@@ -533,6 +555,9 @@ impl Store {
         format.write(fs.as_ref(), dir)?;
         recovery::sweep(fs.as_ref(), dir, &chains)?;
         export::sweep(fs.as_ref(), dir)?;
+        if anew {
+            recovery::mark_all(fs.as_ref(), dir, format.lanes)?;
+        }
 
         let counters = Arc::new(LogCounters::default());
         let index_counters = Arc::new(IndexCounters::default());
@@ -860,8 +885,12 @@ impl Store {
     /// `Corrupt` when an index does not agree with itself, `Stopped`, `DiskFull`, or what the system reports; shards that
     /// were exported before stay so.
     pub fn export(&self) -> Result<Vec<Exported>> {
+        self.export_each().collect()
+    }
+
+    fn export_each(&self) -> impl Iterator<Item = Result<Exported>> {
         let core = &self.handle.core;
-        (0..self.lanes()).map(|lane| export::export_lane(core, Lane(lane))).collect()
+        (0..self.lanes()).map(|lane| export::export_lane(core, Lane(lane)))
     }
 
     /// Verifies every record of the log and every reference of the index, while mail flows.

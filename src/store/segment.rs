@@ -367,7 +367,7 @@ mod tests {
         };
         let bytes = header.encode();
         assert_eq!(bytes.len() as u64, HEADER_BYTES);
-        let fs = crate::vfs::memory::MemoryFs::new();
+        let fs = crate::vfs::sim::Disk::new();
         let file = fs.open(Path::new("segment"), Open::Create).unwrap();
         file.write_at(&bytes, 0).unwrap();
         let copies = || SegmentHeader::copies(file.as_ref(), &header.uuid).unwrap();

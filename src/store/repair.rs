@@ -116,6 +116,37 @@ impl Store {
 }
 
 impl RepairReport {
+    /// The report as a JSON document.
+    pub fn to_json(&self) -> serde_json::Value {
+        let range = |r: &DamagedRange| serde_json::json!({ "file": r.file.display().to_string(), "from": r.from, "to": r.to });
+        let lost = |lost: &LostMessage| {
+            let mailboxes = lost.mailboxes.iter().map(|(account, mailbox, uid)| {
+                serde_json::json!({ "account": account.0, "mailbox": mailbox.0, "uid": uid })
+            });
+            serde_json::json!({
+                "message": lost.message.to_string(),
+                "mailboxes": mailboxes.collect::<Vec<_>>(),
+                "queued": lost.queued,
+                "sender": lost.sender.as_ref().map(|s| String::from_utf8_lossy(s).into_owned()),
+                "why": lost.why,
+                "ranges": lost.ranges.iter().map(range).collect::<Vec<_>>(),
+            })
+        };
+        serde_json::json!({
+            "rebuilt": self.rebuilt,
+            "imported": self.imported,
+            "replayed": self.replayed,
+            "recounted": self.recounted,
+            "dropped": self.dropped,
+            "notes": self.notes,
+            "damage": self.damage,
+            "copies": self.copies.iter().map(|p| p.display().to_string()).collect::<Vec<_>>(),
+            "problems": self.problems,
+            "damaged": self.damaged.iter().map(range).collect::<Vec<_>>(),
+            "lost": self.lost.iter().map(lost).collect::<Vec<_>>(),
+        })
+    }
+
     /// Takes over what an opening met, each line once.
     fn met(&mut self, store: &Store) {
         let recovered = store.recovery_report();

@@ -332,6 +332,21 @@ extern "C" {
 /** Message flag: draft. */
 #define PH_FLAG_DRAFT 16
 
+/** A line of a repair's report: something that was mended. */
+#define PH_REPAIR_MENDED 1
+
+/** A line of a repair's report: acknowledged data that is damaged, with file and range. */
+#define PH_REPAIR_DAMAGED 2
+
+/**
+ * A line of a repair's report: a message that is lost, with account, mailbox and UID, or the
+ * queue.
+ */
+#define PH_REPAIR_LOST 3
+
+/** A line of a repair's report: a problem that is left. */
+#define PH_REPAIR_LEFT 4
+
 /** Session dialect: mail from other servers (RFC 5321). */
 #define PH_SMTP_DIALECT_SMTP 0
 
@@ -530,8 +545,13 @@ typedef struct ph_pop3_server ph_pop3_server;
 /** Goes through the queue. Made by ph_queue_list, ended by ph_queue_free. */
 typedef struct ph_queue_cursor ph_queue_cursor;
 
+<<<<<<< HEAD
 /** What a scrub did. Made by ph_engine_scrub, ended by ph_scrub_free. */
 typedef struct ph_scrub ph_scrub;
+=======
+/** What a repair did and found. Made by ph_repair, ended by ph_repair_free. */
+typedef struct ph_repair_report ph_repair_report;
+>>>>>>> main
 
 /**
  * The receiving side of one SMTP connection, without sockets, threads, clock or storage.
@@ -1150,6 +1170,71 @@ typedef struct ph_scrub_totals {
 /** Begins a ph_scrub_totals: its size, and zero everywhere else. */
 #define PH_SCRUB_TOTALS_INIT { \
     (uint32_t)sizeof(ph_scrub_totals), 0, 0, 0, 0, 0, 0, 0, 0 \
+}
+
+/**
+ * How an instance is repaired. Begin with PH_REPAIR_OPTIONS_INIT; zero means the default
+ * everywhere.
+ */
+typedef struct ph_repair_options {
+    /** sizeof(ph_repair_options). */
+    uint32_t struct_size;
+    /**
+     * 1: remove lost messages from mailboxes and queue, after copying what is damaged to the
+     * directory lost. 0: name them only.
+     */
+    uint32_t drop_lost;
+    /**
+     * Called now and then; done and total begin anew with each pass. NULL: nobody wants to know.
+     */
+    ph_progress_fn progress;
+    /** Given to progress. Used only while ph_repair runs, so it has no drop function. */
+    void *progress_user_data;
+} ph_repair_options;
+
+/** Begins a ph_repair_options: its size, and zero everywhere else. */
+#define PH_REPAIR_OPTIONS_INIT { \
+    (uint32_t)sizeof(ph_repair_options), 0, 0, 0 \
+}
+
+/** The figures of a repair. Begin with PH_REPAIR_TOTALS_INIT. */
+typedef struct ph_repair_totals {
+    /** sizeof(ph_repair_totals). */
+    uint32_t struct_size;
+    /** Parts of the index that were made again. */
+    uint32_t rebuilt;
+    /** Rows of the index that came from exports. */
+    uint64_t imported;
+    /** Records of the log that were applied. */
+    uint64_t replayed;
+    /** Messages whose count of references was wrong and is right now. */
+    uint64_t recounted;
+    /** Messages that are lost. */
+    uint64_t lost;
+    /** Rows of mailboxes and entries of the queue that were removed. */
+    uint64_t dropped;
+    /** Problems that are left; 0: all is well. */
+    uint64_t problems;
+} ph_repair_totals;
+
+/** Begins a ph_repair_totals: its size, and zero everywhere else. */
+#define PH_REPAIR_TOTALS_INIT { \
+    (uint32_t)sizeof(ph_repair_totals), 0, 0, 0, 0, 0, 0, 0 \
+}
+
+/** A line of a repair's report. Begin with PH_REPAIR_ROW_INIT. */
+typedef struct ph_repair_row {
+    /** sizeof(ph_repair_row). */
+    uint32_t struct_size;
+    /** PH_REPAIR_... */
+    uint32_t kind;
+    /** One line in UTF-8. */
+    ph_bytes line;
+} ph_repair_row;
+
+/** Begins a ph_repair_row: its size, and zero everywhere else. */
+#define PH_REPAIR_ROW_INIT { \
+    (uint32_t)sizeof(ph_repair_row), 0, { 0, 0 } \
 }
 
 /**
@@ -2060,6 +2145,7 @@ ph_status ph_check_json(ph_check *check,
 void ph_check_free(ph_check *check);
 
 /*
+<<<<<<< HEAD
  * == The engine: giving space back ==
  */
 
@@ -2087,11 +2173,42 @@ ph_status ph_engine_compact(ph_engine *engine,
  * Reads the figures of a compaction.
  *
  * Parameters: compact; out, with struct_size set; err, or NULL.
+=======
+ * == Repair of an instance ==
+ */
+
+/**
+ * Repairs an instance that nobody has open.
+ *
+ * Behaviour: makes the index again from its export and the log, counts references again, verifies
+ * everything, and names what is lost. Files of the log are never rewritten, and without drop_lost
+ * no message is removed. Takes as long as reading the instance a few times takes. Calling it again
+ * is allowed, also after it was interrupted.
+ * Parameters: directory, NUL-terminated UTF-8; options, or NULL for the defaults; out, where the
+ * report goes (NULL when the call fails); err, or NULL.
+ * Returns: PH_OK when the repair was made, whatever is left: see ph_repair_stats; or an error.
+ * Errors: PH_E_NOT_AN_INSTANCE, PH_E_FORMAT_NEWER, PH_E_LOCKED when it is open, PH_E_CORRUPT,
+ * PH_E_DISK_FULL, PH_E_IO, PH_E_INVALID_ARGUMENT, PH_E_STRUCT_SIZE, PH_E_NULL, PH_E_UTF8.
+ * Ownership: the report is the caller's, to be ended by ph_repair_free.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_repair(const char *directory,
+                    const ph_repair_options *options,
+                    ph_repair_report **out,
+                    ph_error *err);
+
+/**
+ * Reads the figures of a repair.
+ *
+ * Parameters: report; out, with struct_size set; err, or NULL.
+>>>>>>> main
  * Returns: PH_OK or an error.
  * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_NULL.
  * Thread: one at a time.
  * Since: 0.1.
  */
+<<<<<<< HEAD
 ph_status ph_compact_stats(ph_compact *compact,
                            ph_compact_totals *out,
                            ph_error *err);
@@ -2110,10 +2227,31 @@ ph_status ph_compact_stats(ph_compact *compact,
 ph_status ph_compact_next(ph_compact *compact,
                           ph_check_row *row,
                           ph_error *err);
+=======
+ph_status ph_repair_stats(ph_repair_report *report,
+                          ph_repair_totals *out,
+                          ph_error *err);
+
+/**
+ * Goes to the next line of a repair's report.
+ *
+ * Parameters: report; row, with struct_size set; err, or NULL.
+ * Returns: 0 (PH_OK): row is filled; 1 (PH_END): there is no next one, row is unchanged; or an
+ * error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_NULL.
+ * Ownership: what row points to is borrowed until ph_repair_free.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_repair_next(ph_repair_report *report,
+                         ph_repair_row *row,
+                         ph_error *err);
+>>>>>>> main
 
 /**
  * Gives the whole report as one JSON document.
  *
+<<<<<<< HEAD
  * Behaviour: an object with the numbers segments, freed, freed_bytes, moved, moved_bytes, held and
  * the array of texts findings. Later versions may add members.
  * Parameters: compact; out, where the view goes; err, or NULL.
@@ -2129,10 +2267,32 @@ ph_status ph_compact_json(ph_compact *compact, ph_bytes *out, ph_error *err);
  * Destroys the report of a compaction.
  *
  * Parameters: compact, or NULL, which does nothing.
+=======
+ * Behaviour: an object with the numbers rebuilt, imported, replayed, recounted, dropped, the
+ * arrays of texts notes, damage, copies, problems, the array damaged of objects (file, from, to),
+ * and the array lost of objects (message, mailboxes, queued, sender, why). Later versions may add
+ * members.
+ * Parameters: report; out, where the view goes; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_NULL.
+ * Ownership: what out points to is borrowed until ph_repair_free.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_repair_json(ph_repair_report *report,
+                         ph_bytes *out,
+                         ph_error *err);
+
+/**
+ * Destroys a repair's report.
+ *
+ * Parameters: report, or NULL, which does nothing.
+>>>>>>> main
  * Ownership: ends the report and everything borrowed from it.
  * Thread: any thread, when no other call on the report runs.
  * Since: 0.1.
  */
+<<<<<<< HEAD
 void ph_compact_free(ph_compact *compact);
 
 /*
@@ -2209,6 +2369,9 @@ ph_status ph_scrub_json(ph_scrub *scrub, ph_bytes *out, ph_error *err);
  * Since: 0.1.
  */
 void ph_scrub_free(ph_scrub *scrub);
+=======
+void ph_repair_free(ph_repair_report *report);
+>>>>>>> main
 
 /*
  * == Sessions: ph_smtp_server ==

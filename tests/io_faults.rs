@@ -4,7 +4,7 @@
 //! bytes are lost) fails, n = 1, 2, ... until the scenario is through before its turn. The scenario goes on behind what
 //! fails, as a server does. Then the disk is well again and is opened: as the process left it, as a power cut leaves it at
 //! worst, and as one leaves it by chance. What was acknowledged must be there in all of them, what was refused absent or
-//! whole. The same for recovery: opening what a power cut left either succeeds or says what is wrong, and a later opening
+//! whole. Where a sync may have failed, the process also starts again, works on, and loses the power then. The same for recovery: opening what a power cut left either succeeds or says what is wrong, and a later opening
 //! finds everything.
 //!
 //! Environment: POSTHOUSE_SEED; POSTHOUSE_SCENARIO, the only scenario; POSTHOUSE_FAULT, the only fault, as a failure
@@ -67,6 +67,39 @@ fn look(world: &World, seed: u64) -> Result<(), String> {
     Ok(())
 }
 
+/// The process starts again behind the fault, without a power cut before: what the system holds in memory and takes for
+/// written is read back. Then the power fails after all, anywhere in what the new process does.
+fn look_after_restart(world: &World, seed: u64) -> Result<(), String> {
+    let again = World::on(world.disk.clone(), world.model.clone(), seed);
+    let early = again.early();
+    again.start_trace();
+    again.open().map_err(|e| format!("starting again: {e}"))?;
+    again.tolerant.store(true, Ordering::SeqCst);
+    let account = again.account(0, 0);
+    let work = || {
+        again.accept(&[account], &["far@example.test"], 700)?;
+        again.checkpoint()?;
+        again.accept(&[account], &[], 200)?;
+        again.close()
+    };
+    work().map_err(|e| format!("after starting again: {e}"))?;
+    let trace = world.disk.take_trace().ok_or("no trace")?;
+    let mut rng = Rng::new(seed);
+    let chosen: Vec<u64> = (0..3).map(|_| rng.below(trace.syncs() as u64 + 1)).collect();
+    let mut result = Ok(());
+    trace.walk(&mut |point| {
+        if result.is_ok() && chosen.contains(&(point.number as u64)) {
+            let marks = early.iter().chain(point.marks).copied();
+            let expected = Expectation::new(&world.model, marks);
+            let left = point.image.power_cut(&mut Lot::chance(rng.next())).0;
+            result = expected
+                .verify(&left.disk())
+                .map_err(|wrong| format!("started again, power cut {}: {wrong}", point.number));
+        }
+    });
+    result
+}
+
 /// What a loop begins with every time.
 struct Prepared {
     scenario: &'static Scenario,
@@ -112,6 +145,9 @@ impl Prepared {
         }
         let hits = world.disk.clear_fault();
         look(&world, fault.seed)?;
+        if hits > 0 && self.scenario.made && matches!(fault.trouble, Trouble::Io | Trouble::Sync) {
+            look_after_restart(&world, fault.seed)?;
+        }
         Ok(hits > 0)
     }
 }

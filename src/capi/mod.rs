@@ -44,7 +44,11 @@ mod pending;
 mod pop3_server;
 mod queue;
 mod record;
+<<<<<<< HEAD
 mod scrub;
+=======
+mod repair;
+>>>>>>> main
 mod smtp_server;
 mod status;
 mod version;

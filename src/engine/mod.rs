@@ -21,9 +21,14 @@ use crate::service::Shared;
 use crate::service::transaction::{Origin, Recipient, Transaction};
 use crate::spool::Spool;
 use crate::store::{
+<<<<<<< HEAD
     CheckReport, CompactOptions, CompactReport, MailboxHead, MailboxId, MessageId, MessageReader,
     MessageRow, PIECE_BYTES, QueueEntry, ScrubOptions, ScrubReport, Store, StoreState,
     envelope_flags,
+=======
+    CheckReport, MailboxHead, MailboxId, MessageId, MessageReader, MessageRow, PIECE_BYTES,
+    QueueEntry, RepairOptions, RepairReport, Store, StoreState, envelope_flags,
+>>>>>>> main
 };
 use crate::sync::Mutex;
 use crate::time::{Clock, SystemClock};
@@ -47,6 +52,20 @@ pub struct Options {
     pub log_level: LogLevel,
     /// Threads that serve connections; 0: one for each core, at most 8.
     pub threads: usize,
+}
+
+/// Repairs an instance that nobody has open; see [`Store::repair`]. `progress(done, total)` counts bytes and begins anew
+/// with each pass.
+///
+/// # Errors
+/// As [`Engine::open`], except those of the configuration, which is not read.
+pub fn repair(
+    directory: &Path,
+    options: &RepairOptions,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<RepairReport> {
+    let fs: Arc<dyn Fs> = Arc::new(OsFs::new());
+    Store::repair(fs, SystemClock::shared(), directory, options, progress)
 }
 
 /// A listener that serves.

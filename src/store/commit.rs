@@ -608,7 +608,8 @@ impl Committer<'_> {
         batch: &mut Batch<'_>,
     ) -> Result<Vec<(super::MessageId, u32)>> {
         let large = self.core.large_lane();
-        let mut applier = Applier { batch, lane: self.lane, large, released: Vec::new() };
+        let mut applier =
+            Applier { batch, lane: self.lane, large, released: Vec::new(), salvage: false };
         for (record, position) in records {
             applier.apply(record, *position)?;
         }

@@ -67,7 +67,11 @@ pub mod queue;
 pub mod reader;
 pub mod record;
 pub mod recovery;
+<<<<<<< HEAD
 pub mod scrub;
+=======
+pub mod repair;
+>>>>>>> main
 pub mod segment;
 pub mod shelf;
 pub mod shown;
@@ -93,8 +97,12 @@ pub use id::{AccountId, Lane, MailboxId, MessageId};
 pub use model::*;
 pub use reader::MessageReader;
 pub use recovery::RecoveryReport;
+<<<<<<< HEAD
 pub use scrub::{ScrubOptions, ScrubReport, ScrubSink};
 pub use shelf::Hold;
+=======
+pub use repair::{RepairOptions, RepairReport};
+>>>>>>> main
 pub use space::SpaceLevel;
 pub use state::{Admission, IndexState, LaneState, ReadOnly, StateSink, StoreChange, StoreState};
 pub use ticket::{Completion, Ticket};
@@ -629,6 +637,26 @@ impl Store {
         dir: &Path,
         options: OpenOptions,
     ) -> Result<Store> {
+        Store::open_with(fs, clock, dir, options, false)
+    }
+
+    /// As [`Store::open`], with every shard of the index made again.
+    fn open_anew(
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        dir: &Path,
+        options: OpenOptions,
+    ) -> Result<Store> {
+        Store::open_with(fs, clock, dir, options, true)
+    }
+
+    fn open_with(
+        fs: Arc<dyn Fs>,
+        clock: Arc<dyn Clock>,
+        dir: &Path,
+        options: OpenOptions,
+        anew: bool,
+    ) -> Result<Store> {
         Format::read(fs.as_ref(), dir)?;
         let lock = take_lock(fs.as_ref(), dir)?;
         let mut format = Format::read(fs.as_ref(), dir)?;
@@ -647,6 +675,9 @@ impl Store {
         format.write(fs.as_ref(), dir)?;
         let prepared = recovery::sweep(fs.as_ref(), dir, &chains)?;
         export::sweep(fs.as_ref(), dir)?;
+        if anew {
+            recovery::mark_all(fs.as_ref(), dir, format.lanes)?;
+        }
 
         let space = Arc::new(SpaceGauge::new(
             fs.clone(),
@@ -1023,8 +1054,12 @@ impl Store {
     /// `Corrupt` when an index does not agree with itself, `Stopped`, `DiskFull`, or what the system reports; shards that
     /// were exported before stay so.
     pub fn export(&self) -> Result<Vec<Exported>> {
+        self.export_each().collect()
+    }
+
+    fn export_each(&self) -> impl Iterator<Item = Result<Exported>> {
         let core = &self.handle.core;
-        (0..self.lanes()).map(|lane| export::export_lane(core, Lane(lane))).collect()
+        (0..self.lanes()).map(|lane| export::export_lane(core, Lane(lane)))
     }
 
     /// Gives back the space of what nothing refers to any more: one full pass over all lanes now, while mail flows.

@@ -274,7 +274,7 @@ fn existing_index(
     counters: &Arc<IndexCounters>,
 ) -> Result<std::result::Result<Redb, &'static str>> {
     if fs.metadata(&mark_of(path)).is_ok() {
-        return Ok(Err("it was found damaged"));
+        return Ok(Err("it is marked as damaged"));
     }
     match fs.metadata(path) {
         Ok(_) => {}
@@ -291,6 +291,18 @@ fn existing_index(
         Err(e) if e.kind() == Kind::Corrupt => Ok(Err("it is damaged")),
         Err(e) => Err(e),
     }
+}
+
+/// Marks every shard as damaged, so that it is made again.
+pub fn mark_all(fs: &dyn Fs, dir: &Path, lanes: u8) -> Result<()> {
+    let directory = dir.join(super::INDEX_DIRECTORY);
+    for lane in 0..lanes {
+        let mark = mark_of(&directory.join(format!("{lane:02x}.redb")));
+        fs.open(&mark, Open::Create)
+            .and_then(|file| file.sync_all())
+            .map_err(|e| Error::io("create", &mark, &e))?;
+    }
+    fs.sync_dir(&directory).map_err(|e| Error::io("sync", &directory, &e))
 }
 
 /// Removes a shard's file, and then its mark.
@@ -451,8 +463,13 @@ impl Recovery<'_> {
         let mut state = State {
             tail: Tail { segment: applied.segment, end: applied.offset, lsn: applied.lsn },
             last_lsn: applied.lsn,
+            floor: 0,
             lost: 0,
+<<<<<<< HEAD
             clean: false,
+=======
+            unknown: 0,
+>>>>>>> main
             transactions: Vec::new(),
             index,
         };
@@ -472,8 +489,7 @@ impl Recovery<'_> {
                 // Its name came after its header was synced. How many records it held nobody knows; no
                 // record is shorter than its header.
                 let most = found.len / 32;
-                state.lost = state.lost.saturating_add(most);
-                state.last_lsn = state.last_lsn.saturating_add(most);
+                state.unknown = state.unknown.saturating_add(most);
                 state.tail.segment = found.number;
                 state.tail.end = found.len;
                 self.damage(format!(
@@ -485,6 +501,8 @@ impl Recovery<'_> {
             let begin = if found.number == applied.segment { applied.offset } else { HEADER_BYTES };
             if begin == HEADER_BYTES && header.previous_lsn > state.last_lsn {
                 let (a, b) = (state.last_lsn.saturating_add(1), header.previous_lsn);
+                // Now it is known how many.
+                state.unknown = 0;
                 state.lost = state.lost.saturating_add(b.saturating_sub(state.last_lsn));
                 self.damage(format!(
                     "{}: records {a} to {b} before it are missing",
@@ -492,7 +510,8 @@ impl Recovery<'_> {
                 ));
             }
             if found.number != applied.segment {
-                state.last_lsn = state.last_lsn.max(header.first_lsn.saturating_sub(1));
+                state.floor = state.floor.max(state.last_lsn);
+                state.last_lsn = header.first_lsn.saturating_sub(1);
                 state.tail.segment = found.number;
                 state.tail.end = HEADER_BYTES;
             } else if found.len < applied.offset {
@@ -507,6 +526,8 @@ impl Recovery<'_> {
             let last = last && found.end.is_none();
             self.scan_segment(found, &header, begin, last, &path, &mut state)?;
         }
+        state.lost = state.lost.saturating_add(state.unknown);
+        state.last_lsn = state.last_lsn.saturating_add(state.unknown).max(state.floor);
         state.settle(self, true)?;
         if state.lost > 0
             && let Some(index) = index
@@ -679,12 +700,19 @@ impl Recovery<'_> {
 struct State<'a> {
     /// Behind the last whole transaction.
     tail: Tail,
-    /// The last LSN seen or known of.
+    /// The last LSN seen or known of where the scan is.
     last_lsn: u64,
+    /// The last LSN known of before that; a segment's header may begin below it after damage.
+    floor: u64,
     /// Records that are lost.
     lost: u64,
+<<<<<<< HEAD
     /// The log ends where nothing is behind it but what was never acknowledged.
     clean: bool,
+=======
+    /// Records that segments without a header may have held, most, until the next header tells.
+    unknown: u64,
+>>>>>>> main
     /// Records of whole transactions that are not applied yet.
     transactions: Vec<(Record, Position)>,
     index: Option<&'a dyn IndexKv>,
@@ -699,7 +727,8 @@ impl State<'_> {
         let view = index.view()?;
         let mut batch = Batch::new(view.as_ref());
         let (lane, large) = (recovery.lane, recovery.large);
-        let mut applier = Applier { batch: &mut batch, lane, large, released: Vec::new() };
+        let salvage = self.lost > 0;
+        let mut applier = Applier { batch: &mut batch, lane, large, released: Vec::new(), salvage };
         for (record, position) in self.transactions.drain(..) {
             applier.apply(&record, position)?;
         }

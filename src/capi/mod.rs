@@ -44,11 +44,8 @@ mod pending;
 mod pop3_server;
 mod queue;
 mod record;
-<<<<<<< HEAD
-mod scrub;
-=======
 mod repair;
->>>>>>> main
+mod scrub;
 mod smtp_server;
 mod status;
 mod version;

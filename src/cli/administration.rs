@@ -382,7 +382,6 @@ pub fn check(instance: &Path) -> Outcome {
     })
 }
 
-<<<<<<< HEAD
 pub fn compact(instance: &Path) -> Outcome {
     with(instance, |access| {
         let Response::Compact(report) = access.ask(Request::Compact)? else { return unexpected() };
@@ -442,7 +441,8 @@ fn found(instance: &Path, findings: &[String]) -> Outcome {
     }
     let findings = count(findings.len() as u64, "finding");
     Err(Failure::new(format!("{} has {findings}", instance.display())))
-=======
+}
+
 #[derive(Args)]
 pub struct RepairArgs {
     #[command(flatten)]
@@ -509,7 +509,6 @@ pub fn repair(args: &RepairArgs) -> Outcome {
         writeln!(out, "all is well")?;
     }
     Ok(())
->>>>>>> main
 }
 
 /// How progress in bytes is drawn.

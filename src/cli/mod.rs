@@ -51,15 +51,12 @@ enum Command {
     Mailbox(administration::Mailbox),
     /// Verify every checksum and reference of an instance
     Check(InstanceArgs),
-<<<<<<< HEAD
     /// Give back the space of messages that nothing refers to any more
     Compact(InstanceArgs),
     /// Verify what was written long ago, and count references again
     Scrub(InstanceArgs),
-=======
     /// Make the index of an instance again, and say which messages are lost; nobody may have it open
     Repair(administration::RepairArgs),
->>>>>>> main
     /// Stop the server of an instance as SIGTERM does
     Stop(InstanceArgs),
     /// Try it: an instance in a temporary directory, real mail in and out, then it keeps serving
@@ -130,12 +127,9 @@ pub fn run() -> ExitCode {
         Command::Queue(command) => administration::queue(command),
         Command::Mailbox(command) => administration::mailbox(command),
         Command::Check(args) => administration::check(&args.instance),
-<<<<<<< HEAD
         Command::Compact(args) => administration::compact(&args.instance),
         Command::Scrub(args) => administration::scrub(&args.instance),
-=======
         Command::Repair(args) => administration::repair(&args),
->>>>>>> main
         Command::Stop(args) => administration::stop(&args.instance),
         Command::Demo(args) => demo::run(&args),
         Command::Version => version(),

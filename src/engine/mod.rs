@@ -21,14 +21,9 @@ use crate::service::Shared;
 use crate::service::transaction::{Origin, Recipient, Transaction};
 use crate::spool::Spool;
 use crate::store::{
-<<<<<<< HEAD
     CheckReport, CompactOptions, CompactReport, MailboxHead, MailboxId, MessageId, MessageReader,
-    MessageRow, PIECE_BYTES, QueueEntry, ScrubOptions, ScrubReport, Store, StoreState,
-    envelope_flags,
-=======
-    CheckReport, MailboxHead, MailboxId, MessageId, MessageReader, MessageRow, PIECE_BYTES,
-    QueueEntry, RepairOptions, RepairReport, Store, StoreState, envelope_flags,
->>>>>>> main
+    MessageRow, PIECE_BYTES, QueueEntry, RepairOptions, RepairReport, ScrubOptions, ScrubReport,
+    Store, StoreState, envelope_flags,
 };
 use crate::sync::Mutex;
 use crate::time::{Clock, SystemClock};

@@ -12,10 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
-<<<<<<< HEAD
-=======
 use std::path::Path;
->>>>>>> main
 use std::sync::atomic::Ordering;
 
 use super::body::chunk_record_len;
@@ -174,8 +171,7 @@ impl Check<'_> {
             Some(home) => home.exported.load(Ordering::Acquire),
             None => u64::MAX,
         };
-        for (place, found) in chain.segments.iter().enumerate() {
-            let last = place + 1 == chain.segments.len();
+        for found in &chain.segments {
             let path = segment::path(&self.core.dir, lane.0, found.number);
             self.report.segments = self.report.segments.saturating_add(1);
             // Held while it is read; what was freed since the survey has nothing to say.
@@ -192,19 +188,8 @@ impl Check<'_> {
                 progress(found.len);
                 continue;
             };
-<<<<<<< HEAD
-            // What an export covers may have been freed, and so may segments of the large lane, whose chunks are
-            // checked by reference.
-            let exported = match self.core.home(lane) {
-                Some(home) => home.exported.load(Ordering::Acquire),
-                None => u64::MAX,
-            };
-            if header.previous_lsn > lsn.max(exported) && (place > 0 || exported > 0) {
-                let (a, b) = (lsn.saturating_add(1), header.previous_lsn);
-=======
             if header.previous_lsn > lsn.max(freed) {
                 let (a, b) = (lsn.max(freed).saturating_add(1), header.previous_lsn);
->>>>>>> main
                 self.problem(format!(
                     "{}: records {a} to {b} before it are missing",
                     path.display()
@@ -255,17 +240,10 @@ impl Check<'_> {
                     Found::Blank => "records are missing",
                     Found::Bad(why) => why,
                 };
-<<<<<<< HEAD
                 if limit.is_none() && at >= scanner.end() {
                     // The segment that said where this one ends was freed, and this one cut off there before.
                     break;
                 }
-                if limit.is_none() && last {
-                    // The large lane's end is not known from outside; its chunks are checked by reference.
-                    break;
-                }
-=======
->>>>>>> main
                 match scanner
                     .search(at.saturating_add(8), lsn.saturating_add(1))
                     .map_err(reading)?
@@ -276,13 +254,9 @@ impl Check<'_> {
                         lsn = h.lsn.saturating_sub(1);
                         at = next;
                     }
-<<<<<<< HEAD
-                    // The segment that told where this one ends was freed; one that is lost is named by itself.
+                    // Nothing tells where the large lane ends, whose chunks are checked by reference, nor where the
+                    // one before a freed segment does; one that is lost is named by itself.
                     None if limit.is_none() => break,
-=======
-                    // Nothing tells where the large lane ends; its chunks are checked by reference.
-                    None if limit.is_none() && last => break,
->>>>>>> main
                     None => {
                         let end = limit.unwrap_or(scanner.end());
                         self.damaged(&path, at, end, why);
@@ -431,17 +405,11 @@ impl Check<'_> {
         place: &Place,
     ) -> std::result::Result<(), (String, Vec<DamagedRange>)> {
         let mut buffer = Vec::new();
-<<<<<<< HEAD
-        let Ok(Some(segment)) = self.core.segment(id.lane(), place.segment) else { return false };
-        let Ok(header) = segment.read_record(place.offset, place.len, &mut buffer) else {
-            return false;
-=======
         let mut flaws: Vec<(String, DamagedRange)> = Vec::new();
         let range = |lane: Lane, segment: u64, from: u64, len: u64| DamagedRange {
             file: segment::path(&self.core.dir, lane.0, segment),
             from,
             to: from.saturating_add(len),
->>>>>>> main
         };
         if let Err(why) = self.record_stands(id, place, &mut buffer) {
             flaws.push((why, range(id.lane(), place.segment, place.offset, place.len)));
@@ -469,7 +437,11 @@ impl Check<'_> {
         place: &Place,
         buffer: &mut Vec<u8>,
     ) -> std::result::Result<(), String> {
-        let segment = self.core.segment(id.lane(), place.segment).map_err(|e| e.to_string())?;
+        let segment = self
+            .core
+            .segment(id.lane(), place.segment)
+            .map_err(|e| e.to_string())?
+            .ok_or("its segment is gone")?;
         let header =
             segment.read_record(place.offset, place.len, buffer).map_err(|e| e.to_string())?;
         let body = buffer.get(super::record::HEADER_LEN..).unwrap_or_default();
@@ -482,22 +454,6 @@ impl Check<'_> {
             }
             Err(_) => false,
         };
-<<<<<<< HEAD
-        let mut left = place.size;
-        fits && (0_u32..).zip(&place.chunks).all(|(index, chunk)| {
-            let (len, rest) = chunk_record_len(left);
-            left = rest;
-            let Ok(Some(segment)) = self.core.segment(self.core.large_lane(), chunk.segment) else {
-                return false;
-            };
-            let Ok(header) = segment.read_record(chunk.offset, len, &mut buffer) else {
-                return false;
-            };
-            let body = buffer.get(super::record::HEADER_LEN..).unwrap_or_default();
-            let body = body.get(..header.body_len as usize).unwrap_or_default();
-            matches!(Record::decode(&header, body), Ok(Record::Chunk(head)) if head.message == id && head.index == index)
-        })
-=======
         if fits {
             Ok(())
         } else {
@@ -513,8 +469,11 @@ impl Check<'_> {
         len: u64,
         buffer: &mut Vec<u8>,
     ) -> std::result::Result<(), String> {
-        let segment =
-            self.core.segment(self.core.large_lane(), chunk.segment).map_err(|e| e.to_string())?;
+        let segment = self
+            .core
+            .segment(self.core.large_lane(), chunk.segment)
+            .map_err(|e| e.to_string())?
+            .ok_or("its segment is gone")?;
         let header = segment.read_record(chunk.offset, len, buffer).map_err(|e| e.to_string())?;
         let body = buffer.get(super::record::HEADER_LEN..).unwrap_or_default();
         let body = body.get(..header.body_len as usize).unwrap_or_default();
@@ -524,7 +483,6 @@ impl Check<'_> {
                 .damaged(chunk.offset, &format!("chunk {index} is not at its place"))
                 .to_string()),
         }
->>>>>>> main
     }
 }
 

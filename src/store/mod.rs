@@ -67,11 +67,8 @@ pub mod queue;
 pub mod reader;
 pub mod record;
 pub mod recovery;
-<<<<<<< HEAD
-pub mod scrub;
-=======
 pub mod repair;
->>>>>>> main
+pub mod scrub;
 pub mod segment;
 pub mod shelf;
 pub mod shown;
@@ -97,12 +94,9 @@ pub use id::{AccountId, Lane, MailboxId, MessageId};
 pub use model::*;
 pub use reader::MessageReader;
 pub use recovery::RecoveryReport;
-<<<<<<< HEAD
+pub use repair::{RepairOptions, RepairReport};
 pub use scrub::{ScrubOptions, ScrubReport, ScrubSink};
 pub use shelf::Hold;
-=======
-pub use repair::{RepairOptions, RepairReport};
->>>>>>> main
 pub use space::SpaceLevel;
 pub use state::{Admission, IndexState, LaneState, ReadOnly, StateSink, StoreChange, StoreState};
 pub use ticket::{Completion, Ticket};

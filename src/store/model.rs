@@ -1,12 +1,9 @@
 //! What the store keeps, as the rooms above see it: changes that go in, rows that come out.
 
-<<<<<<< HEAD
-use super::compaction::Relocation;
-=======
 use std::fmt;
 use std::path::PathBuf;
 
->>>>>>> main
+use super::compaction::Relocation;
 use super::{AccountId, Body, MailboxId, MessageId};
 
 /// Bits of [`Envelope::flags`].

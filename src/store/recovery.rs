@@ -465,11 +465,8 @@ impl Recovery<'_> {
             last_lsn: applied.lsn,
             floor: 0,
             lost: 0,
-<<<<<<< HEAD
             clean: false,
-=======
             unknown: 0,
->>>>>>> main
             transactions: Vec::new(),
             index,
         };
@@ -706,13 +703,10 @@ struct State<'a> {
     floor: u64,
     /// Records that are lost.
     lost: u64,
-<<<<<<< HEAD
     /// The log ends where nothing is behind it but what was never acknowledged.
     clean: bool,
-=======
     /// Records that segments without a header may have held, most, until the next header tells.
     unknown: u64,
->>>>>>> main
     /// Records of whole transactions that are not applied yet.
     transactions: Vec<(Record, Position)>,
     index: Option<&'a dyn IndexKv>,

@@ -26,12 +26,9 @@ const FILES: &[(&str, &str)] = &[
     ("mailbox", "The engine: mailboxes"),
     ("message", "The engine: messages"),
     ("check", "The engine: verification"),
-<<<<<<< HEAD
     ("compact", "The engine: giving space back"),
     ("scrub", "The engine: finding damage early"),
-=======
     ("repair", "Repair of an instance"),
->>>>>>> main
     ("smtp_server", "Sessions: ph_smtp_server"),
     ("pop3_server", "Sessions: ph_pop3_server"),
 ];

@@ -10,6 +10,9 @@ use std::time::Duration;
 use super::Core;
 use crate::sync::{Condvar, Mutex};
 
+/// Between two slices of a segment that is written in advance.
+const PAUSE: Duration = Duration::from_millis(4);
+
 /// What the housekeeper is asked for.
 pub struct Housekeeper {
     wanted: Mutex<Wanted>,
@@ -65,6 +68,15 @@ impl Housekeeper {
             drop(wanted);
             self.ready.notify_one();
         }
+    }
+
+    /// Between two slices of work that must not disturb; `false` when the thread is to end.
+    pub fn pause(&self) -> bool {
+        let mut wanted = self.wanted.lock();
+        if !wanted.closing {
+            self.ready.wait_for(&mut wanted, PAUSE);
+        }
+        !wanted.closing
     }
 
     /// Ends the thread.

@@ -68,12 +68,14 @@ pub(crate) mod tests;
 
 pub use body::{Body, BodyWriter};
 pub use id::{AccountId, Lane, MailboxId, MessageId};
+pub use lane::Preparation;
 pub use model::*;
 pub use reader::MessageReader;
 pub use recovery::RecoveryReport;
 pub use ticket::{Completion, Ticket};
 
 use commit::{Done, Transaction};
+use encoding::Malformed;
 use format::Format;
 use gather::Arrivals;
 use housekeeper::Housekeeper;
@@ -129,6 +131,8 @@ pub struct OpenOptions {
     pub checkpoint_millis: u64,
     /// Most log bytes between durable checkpoints of the index.
     pub checkpoint_bytes: u64,
+    /// How a segment is prepared that records are going to be written to.
+    pub preparation: Preparation,
 }
 
 impl Default for OpenOptions {
@@ -139,6 +143,7 @@ impl Default for OpenOptions {
             large_body_bytes: 256 << 10,
             checkpoint_millis: 1000,
             checkpoint_bytes: 64 << 20,
+            preparation: Preparation::default(),
         }
     }
 }
@@ -329,7 +334,9 @@ impl Core {
 
     fn make_spare(&self, lane: usize, bytes: u64) -> Result<()> {
         match (self.settings.get(lane), self.rooms.get(lane)) {
-            (Some(setting), Some(room)) if !room.is_full() => setting.make_spare(room, bytes),
+            (Some(setting), Some(room)) if !room.is_full() => {
+                setting.make_spare(room, bytes, &mut || self.housekeeper.pause())
+            }
             _ => Ok(()),
         }
     }
@@ -395,7 +402,7 @@ fn lane_setting(
     core: (&Arc<dyn Fs>, &Path),
     format: &Format,
     lane: u8,
-    segment_bytes: u64,
+    (segment_bytes, preparation): (u64, Preparation),
     counters: &Arc<LogCounters>,
 ) -> Arc<LaneSetting> {
     Arc::new(LaneSetting {
@@ -405,6 +412,7 @@ fn lane_setting(
         lane,
         epoch: format.epoch,
         segment_bytes: segment_bytes.max(SEGMENT_LIMIT),
+        preparation,
         counters: counters.clone(),
         prepared: AtomicU64::new(1),
     })
@@ -538,7 +546,8 @@ impl Store {
                 });
                 (outcome, options.segment_bytes)
             };
-            let setting = lane_setting((&fs, dir), &format, number, segment_bytes, &counters);
+            let segments = (segment_bytes, options.preparation);
+            let setting = lane_setting((&fs, dir), &format, number, segments, &counters);
             let room = Arc::new(SpareRoom::default());
             logs.push(Log::new(
                 setting.clone(),
@@ -748,6 +757,52 @@ impl Store {
         after: u32,
         limit: usize,
     ) -> Result<Vec<MessageRow>> {
+        let mut rows = Vec::new();
+        self.visit_packs(account, mailbox, after, &mut |pack| {
+            row::visit_pack(pack, |row| {
+                if row.uid > after {
+                    rows.push(row);
+                }
+            })?;
+            Ok(rows.len() < limit)
+        })?;
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    /// UIDs and system flags of all messages of a mailbox with a UID above `after`, in the order of UIDs: eight bytes
+    /// a message, and nothing is allocated for each.
+    ///
+    /// # Errors
+    /// `Corrupt` when a row is damaged.
+    pub fn mailbox_uids_and_flags(
+        &self,
+        account: AccountId,
+        mailbox: MailboxId,
+        after: u32,
+    ) -> Result<UidsAndFlags> {
+        let mut columns = UidsAndFlags::default();
+        self.visit_packs(account, mailbox, after, &mut |pack| {
+            row::visit_pack(pack, |row| {
+                if row.uid > after {
+                    columns.uids.push(row.uid);
+                    columns.flags.push(row.flags);
+                }
+            })?;
+            Ok(true)
+        })?;
+        Ok(columns)
+    }
+
+    /// Visits the packs that hold a mailbox's messages with a UID above `after`, and perhaps some below, until
+    /// `visit` answers `false`.
+    fn visit_packs(
+        &self,
+        account: AccountId,
+        mailbox: MailboxId,
+        after: u32,
+        visit: &mut dyn FnMut(&[u8]) -> std::result::Result<bool, Malformed>,
+    ) -> Result<()> {
         let home = self.handle.core.home_or_refuse(self.lane_of(account))?;
         let prefix = row::mailbox_key(account, mailbox);
         let view = home.view()?;
@@ -757,20 +812,15 @@ impl Store {
             .map(|(key, _)| key)
             .filter(|key| key.starts_with(&prefix))
             .unwrap_or_else(|| prefix.clone());
-        let mut rows = Vec::new();
         let mut damaged = false;
         view.range(Space::Pack, Bound::Included(&from), Bound::Unbounded, &mut |key, value| {
-            if !key.starts_with(&prefix) || rows.len() >= limit {
-                return false;
-            }
-            match row::decode_pack(value) {
-                Ok(pack) => rows.extend(pack.into_iter().filter(|row| row.uid > after)),
-                Err(_) => damaged = true,
-            }
-            true
+            key.starts_with(&prefix)
+                && visit(value).unwrap_or_else(|Malformed| {
+                    damaged = true;
+                    false
+                })
         })?;
-        rows.truncate(limit);
-        if damaged { Err(damaged_row("message")) } else { Ok(rows) }
+        if damaged { Err(damaged_row("message")) } else { Ok(()) }
     }
 
     /// Deliveries between lanes that are still remembered: message, account, mailbox.

@@ -1,9 +1,10 @@
 //! Durable appends a second through the store, against the raw limit.
 //!
 //! A cell is a size, a number of writers, a number of lanes and a way to prepare segments. Each gets a new store,
-//! which is warmed up until its segments are full-grown or half a second is over. Then comes the raw loop, with as
-//! many bytes a sync as the store's groups had. The ratio is that of syncs a second: with the same bytes a sync it
-//! is also that of messages and of bytes.
+//! which is warmed up until its segments are full-grown or two seconds are over. Then the stores of a size and a
+//! number of writers take turns in short slices, and after each slice comes the raw loop, with as many message bytes
+//! a sync as the store's groups had. The ratio is that of syncs a second, which with the same bytes a sync is also that
+//! of messages; it is the median of the slices' ratios. Counters (syncs and bytes a message) are those of all slices.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,6 +20,8 @@ use crate::{Outcome, Verdict, flight};
 
 /// Accounts that mail goes to in turn: enough for every lane to have its share.
 const ACCOUNTS: u32 = 64;
+/// Transactions in flight while a store is warmed up.
+const WARM_WRITERS: usize = 64;
 /// Log bytes after which segments are full-grown.
 const WARM_BYTES: u64 = 128 << 20;
 
@@ -37,11 +40,11 @@ pub struct Arguments {
     /// How segments are prepared; without it, as by default.
     #[arg(long, value_delimiter = ',', value_parser = preparation)]
     preparation: Vec<Preparation>,
-    /// Rounds.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Seconds of a store's measurement; the raw loops take a third each.
-    #[arg(long, default_value_t = 1.0)]
+    /// Slices of each measurement: short, because a shared disk changes from one second to the next.
+    #[arg(long, default_value_t = 11)]
+    slices: usize,
+    /// Seconds of a slice; the raw loops take a third each.
+    #[arg(long, default_value_t = 0.3)]
     seconds: f64,
     /// Leaves the raw loops out.
     #[arg(long)]
@@ -73,16 +76,17 @@ struct Cell {
     writers: usize,
 }
 
-/// One measurement of a cell.
+/// What the slices of a cell found: rates of each, sums of what is counted.
 #[derive(Default)]
 struct Figures {
-    messages: Vec<f64>,
+    rate: Vec<f64>,
     cpu_micros: Vec<f64>,
-    group: Vec<f64>,
-    syncs_a_message: Vec<f64>,
-    log_bytes: Vec<f64>,
-    all_bytes: Vec<f64>,
     store_syncs: Vec<f64>,
+    messages: f64,
+    groups: f64,
+    syncs: f64,
+    log_bytes: f64,
+    index_bytes: f64,
     raw: BTreeMap<Before, Vec<f64>>,
     ratio: BTreeMap<Before, Vec<f64>>,
 }
@@ -97,9 +101,11 @@ pub fn run(arguments: &Arguments, directory: &Path) -> Outcome<Verdict> {
         [] => vec![OpenOptions::default().preparation],
         preparations => preparations.to_vec(),
     };
-    let mut cells = Vec::new();
+    let mut found: BTreeMap<Cell, Figures> = BTreeMap::new();
+    let raw_place = Place::new(directory, "raw")?;
     for size in &arguments.sizes {
         for writers in &arguments.writers {
+            let mut stores = Vec::new();
             for lanes in &lanes {
                 for preparation in &preparations {
                     let cell = Cell {
@@ -108,68 +114,81 @@ pub fn run(arguments: &Arguments, directory: &Path) -> Outcome<Verdict> {
                         preparation: preparation_name(*preparation),
                         writers: *writers,
                     };
-                    cells.push((cell, *preparation));
+                    stores.push(Measured::new(cell, *preparation, directory)?);
                 }
             }
-        }
-    }
-    let mut found: BTreeMap<Cell, Figures> = BTreeMap::new();
-    let raw_place = Place::new(directory, "raw")?;
-    for round in 0..arguments.rounds.max(1) {
-        // Who begins changes with the round.
-        let begin = round % cells.len().max(1);
-        for (cell, preparation) in cells.iter().cycle().skip(begin).take(cells.len()) {
-            let figures = found.entry(*cell).or_default();
-            let group = store(cell, *preparation, arguments.seconds, directory, figures)?;
-            if arguments.no_raw {
-                continue;
+            for slice in 0..arguments.slices.max(1) {
+                // Who begins changes with the slice.
+                let begin = slice % stores.len().max(1);
+                for store in stores.iter().cycle().skip(begin).take(stores.len()) {
+                    let figures = found.entry(store.cell).or_default();
+                    let group = store.measure(arguments.seconds, figures)?;
+                    if arguments.no_raw {
+                        continue;
+                    }
+                    let syncs = figures.store_syncs.last().copied().unwrap_or(0.0);
+                    for before in Before::ALL {
+                        let seconds = arguments.seconds / 3.0;
+                        let raw = raw::syncs_a_second(&raw_place.path, before, group, seconds)?;
+                        figures.raw.entry(before).or_default().push(raw);
+                        figures.ratio.entry(before).or_default().push(syncs / raw);
+                    }
+                }
             }
-            for before in Before::ALL {
-                let seconds = arguments.seconds / 3.0;
-                let raw = raw::syncs_a_second(&raw_place.path, before, group, seconds)?;
-                let store = figures.store_syncs.last().copied().unwrap_or(0.0);
-                figures.raw.entry(before).or_default().push(raw);
-                figures.ratio.entry(before).or_default().push(store / raw);
+            for store in stores {
+                store.store.close()?;
             }
         }
     }
     Ok(report(&found))
 }
 
-/// Measures a store; the bytes that it wrote for a sync.
-fn store(
-    cell: &Cell,
-    preparation: Preparation,
-    seconds: f64,
-    directory: &Path,
-    figures: &mut Figures,
-) -> Outcome<usize> {
-    let place = Place::new(directory, "append")?;
-    place::create(&place.path, cell.lanes)?;
-    let store = place::open(&place.path, OpenOptions { preparation, ..OpenOptions::default() })?;
-    place::inboxes(&store, ACCOUNTS)?;
-    let bytes = vec![b'm'; cell.size];
-    let warm = Instant::now();
-    send(&store, cell.writers, &bytes, || {
-        warm.elapsed() < Duration::from_millis(500) && store.stats().log_bytes < WARM_BYTES
-    })?;
-    let (before, cpu_before, begun) = (store.stats(), cpu(), Instant::now());
-    send(&store, cell.writers, &bytes, || begun.elapsed().as_secs_f64() < seconds)?;
-    let (elapsed, spent, after) = (begun.elapsed().as_secs_f64(), cpu() - cpu_before, store.stats());
-    store.close()?;
-    let messages = (after.messages - before.messages) as f64;
-    let groups = (after.groups - before.groups) as f64;
-    let syncs = (after.log_syncs - before.log_syncs) as f64;
-    let log = (after.log_bytes - before.log_bytes) as f64;
-    let index = (after.index_bytes - before.index_bytes) as f64;
-    figures.messages.push(messages / elapsed);
-    figures.cpu_micros.push(spent.as_secs_f64() * 1e6 / messages);
-    figures.group.push(messages / groups);
-    figures.syncs_a_message.push(syncs / messages);
-    figures.log_bytes.push(log / (messages * cell.size as f64));
-    figures.all_bytes.push((log + index) / (messages * cell.size as f64));
-    figures.store_syncs.push(groups / elapsed);
-    Ok((log / groups) as usize)
+/// A store that is measured.
+struct Measured {
+    cell: Cell,
+    store: Store,
+    bytes: Vec<u8>,
+    _place: Place,
+}
+
+impl Measured {
+    /// A new store, warmed up.
+    fn new(cell: Cell, preparation: Preparation, directory: &Path) -> Outcome<Measured> {
+        let place = Place::new(directory, &format!("{}-{}", cell.lanes, cell.preparation))?;
+        place::create(&place.path, cell.lanes)?;
+        let options = OpenOptions { preparation, ..OpenOptions::default() };
+        let store = place::open(&place.path, options)?;
+        place::inboxes(&store, ACCOUNTS)?;
+        let bytes = vec![b'm'; cell.size];
+        let warm = Instant::now();
+        send(&store, WARM_WRITERS.max(cell.writers), &bytes, || {
+            warm.elapsed() < Duration::from_secs(2) && store.stats().log_bytes < WARM_BYTES
+        })?;
+        Ok(Measured { cell, store, bytes, _place: place })
+    }
+
+    /// Measures a slice; the bytes that were written for a sync.
+    fn measure(&self, seconds: f64, figures: &mut Figures) -> Outcome<usize> {
+        let (store, size) = (&self.store, self.cell.size as f64);
+        let (before, cpu_before, begun) = (store.stats(), cpu(), Instant::now());
+        send(store, self.cell.writers, &self.bytes, || begun.elapsed().as_secs_f64() < seconds)?;
+        let elapsed = begun.elapsed().as_secs_f64();
+        // What was put off is part of it: the index shows everything, and none of it is left to the raw loops.
+        store.queue_scan(None, 1)?;
+        let (spent, after) = (cpu() - cpu_before, store.stats());
+        let messages = (after.messages - before.messages) as f64;
+        let groups = (after.groups - before.groups) as f64;
+        let log = (after.log_bytes - before.log_bytes) as f64;
+        figures.rate.push(messages / elapsed);
+        figures.cpu_micros.push(spent.as_secs_f64() * 1e6 / messages);
+        figures.store_syncs.push(groups / elapsed);
+        figures.messages += messages;
+        figures.groups += groups;
+        figures.syncs += (after.log_syncs - before.log_syncs) as f64;
+        figures.log_bytes += log / size;
+        figures.index_bytes += (after.index_bytes - before.index_bytes) as f64 / size;
+        Ok((messages * size / groups) as usize)
+    }
 }
 
 fn send(
@@ -215,12 +234,12 @@ fn report(found: &BTreeMap<Cell, Figures>) -> Verdict {
             cell.lanes,
             cell.preparation,
             cell.writers,
-            median(&figures.messages),
-            median(&figures.group),
+            median(&figures.rate),
+            figures.messages / figures.groups,
             median(&figures.cpu_micros),
-            median(&figures.syncs_a_message),
-            median(&figures.log_bytes),
-            median(&figures.all_bytes),
+            figures.syncs / figures.messages,
+            figures.log_bytes / figures.messages,
+            (figures.log_bytes + figures.index_bytes) / figures.messages,
             ratio(Before::Growing),
             ratio(Before::Allocated),
             ratio(Before::Written),
@@ -243,19 +262,21 @@ fn report(found: &BTreeMap<Cell, Figures>) -> Verdict {
             if cell.writers >= 64 {
                 bar("CPU us a message", micros, micros <= 25.0, 25.0);
             }
-            let syncs = median(&figures.syncs_a_message);
+            let syncs = figures.syncs / figures.messages;
             if cell.writers == 64 {
                 bar("syncs a message", syncs, syncs <= 0.03, 0.03);
-                let (log, all) = (median(&figures.log_bytes), median(&figures.all_bytes));
+                let log = figures.log_bytes / figures.messages;
+                let all = log + figures.index_bytes / figures.messages;
                 bar("log bytes a byte", log, log <= 1.05, 1.05);
                 bar("bytes with index a byte", all, all <= 1.15, 1.15);
             }
         }
         rows.push(json!({
             "bytes": cell.size, "lanes": cell.lanes, "segments": cell.preparation, "writers": cell.writers,
-            "messages_a_second": figures.messages, "group": figures.group, "cpu_micros": figures.cpu_micros,
-            "syncs_a_message": figures.syncs_a_message, "log_bytes": figures.log_bytes,
-            "log_and_index_bytes": figures.all_bytes,
+            "messages_a_second": figures.rate, "cpu_micros": figures.cpu_micros,
+            "messages": figures.messages, "groups": figures.groups, "syncs": figures.syncs,
+            "log_bytes_a_byte": figures.log_bytes / figures.messages,
+            "index_bytes_a_byte": figures.index_bytes / figures.messages,
             "raw_syncs_a_second": {"growing": raw(Before::Growing), "allocated": raw(Before::Allocated),
                 "written": raw(Before::Written)},
             "ratio": {"growing": ratio(Before::Growing), "allocated": ratio(Before::Allocated),
@@ -266,7 +287,7 @@ fn report(found: &BTreeMap<Cell, Figures>) -> Verdict {
         found
             .iter()
             .find(|(cell, _)| cell.size == 4096 && cell.writers == 64 && cell.lanes == lanes)
-            .map(|(_, figures)| median(&figures.messages))
+            .map(|(_, figures)| median(&figures.rate))
     };
     if let (Some(one), Some(four)) = (rate(1), rate(4)) {
         println!("4 lanes against 1, 64 writers, 4096 bytes: {:.2}", four / one);

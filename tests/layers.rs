@@ -351,7 +351,7 @@ fn an_arrow_downwards_a_comment_and_a_string_are_no_problem() {
         ("src/pop3/server.rs", "const A: &str = r#\"crate::store \" unsafe\"#;"),
         ("src/pop3/server.rs", "pub(crate) struct A; fn f() { store::g(); self::store::g(); }"),
         ("src/pop3/server/tests.rs", "use super::super::store::X;"),
-        ("src/vfs/memory.rs", "use crate::{error::Error, sync::Mutex};"),
+        ("src/vfs/sim.rs", "use crate::{error::Error, sync::Mutex};"),
         ("src/directory/mod.rs", "use crate::store::Rows; use crate::codec::address::Address;"),
         ("src/engine/mod.rs", "use crate::{runtime, service, instance, policy, store};"),
         ("src/lib.rs", "pub use crate::engine::Engine; pub mod anything;"),

@@ -81,7 +81,7 @@ fn a_message_for_all_lanes_and_the_world_is_delivered_once_and_queued() {
 
 #[test]
 fn a_crash_between_any_two_steps_of_a_delivery_between_lanes_delivers_once() {
-    use crate::vfs::memory::{MemoryFs, Operation};
+    use crate::vfs::sim::{Disk, Operation};
     let (memory, fs, dir) = memory();
     let store = open(&fs, &dir);
     let spool = Spool::open(&store).unwrap();
@@ -90,7 +90,7 @@ fn a_crash_between_any_two_steps_of_a_delivery_between_lanes_delivers_once() {
         inbox(&store, *account);
     }
     // The state of the disk before every sync of the log, from which each opening goes on.
-    let states: Arc<Mutex<Vec<MemoryFs>>> = Arc::default();
+    let states: Arc<Mutex<Vec<Disk>>> = Arc::default();
     let (seen, source) = (states.clone(), memory.clone());
     memory.on_operation(move |operation, path| {
         if operation == Operation::Sync && path.extension().is_some_and(|e| e == "phl") {

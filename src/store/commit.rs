@@ -90,7 +90,7 @@ fn estimate(change: &Change) -> u64 {
     let rest = match change {
         Change::Message(new) => {
             let body = match &new.body.stored {
-                Stored::Small { bytes, .. } => bytes.len() as u64,
+                Stored::Small { blocks, .. } => blocks.len() as u64,
                 Stored::Large(_) => (new.body.len / super::body::CHUNK_BYTES as u64 + 1) * 20,
             };
             body.saturating_add(recipients(&new.queue))
@@ -99,7 +99,8 @@ fn estimate(change: &Change) -> u64 {
         }
         Change::Queue { recipients: list, .. } => recipients(list),
         Change::CreateMailbox { name, .. } => name.len() as u64,
-        Change::Expunge { uids, .. } => uids.len() as u64 * 6,
+        Change::Expunge { uids, .. } | Change::Flags { uids, .. } => uids.len() as u64 * 6,
+        Change::Move { uids, .. } => uids.len() as u64 * 12,
         Change::Row { key, value, .. } => (key.len() + value.as_ref().map_or(0, Vec::len)) as u64,
         Change::Deliver { .. }
         | Change::Forget { .. }
@@ -294,8 +295,10 @@ impl Committer<'_> {
         self.buffer.resize(front, 0);
         let mut crc = 0;
         let mut tail = front;
-        if let Some(Body { stored: Stored::Small { bytes, crc: of_bytes }, .. }) = body {
-            self.buffer.extend_from_slice(&bytes);
+        if let Some(Body { stored: Stored::Small { blocks, crc: of_bytes }, .. }) = body {
+            for bytes in blocks.iter() {
+                self.buffer.extend_from_slice(bytes);
+            }
             tail = self.buffer.len();
             crc = of_bytes;
         }
@@ -347,6 +350,7 @@ impl Committer<'_> {
         drop(view);
         *home.tail.lock() = tail;
         self.core.housekeeper.wrote(usize::from(self.lane.0), bytes);
+        self.core.exports.wrote(usize::from(self.lane.0), bytes);
         home.shown.keep(tail.lsn);
         for (message, count) in released {
             let changes = vec![Change::Unreference { message, count }];

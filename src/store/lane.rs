@@ -437,9 +437,9 @@ pub fn put_header(record: &mut [u8], header: &Header, salt: u32) {
 mod tests {
     use super::super::segment::Segment;
     use super::*;
-    use crate::vfs::memory::MemoryFs;
+    use crate::vfs::sim::Disk;
 
-    fn setting(fs: &MemoryFs) -> Arc<LaneSetting> {
+    fn setting(fs: &Disk) -> Arc<LaneSetting> {
         let dir = PathBuf::from("/lane");
         fs.create_dir_all(&dir.join(segment::DIRECTORY)).unwrap();
         Arc::new(LaneSetting {
@@ -457,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_spare_that_is_made_while_the_lane_moves_on_by_itself_is_another_file() {
-        let fs = MemoryFs::new();
+        let fs = Disk::new();
         let setting = setting(&fs);
         let room = Arc::new(SpareRoom::default());
         let mut log = Log::new(setting.clone(), room.clone(), Tail::default(), 0, 1, 0);

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use super::Core;
-use super::body::LargeBody;
+use super::body::{InFlight, LargeBody};
 use super::gather::{Arrivals, Gathering};
 use super::lane::{Log, put_header};
 use super::queue::{JobQueue, Taken};
@@ -32,8 +32,8 @@ pub enum LargeJob {
         record: Vec<u8>,
         /// CRC32C of what is behind the header.
         body_crc: u32,
-        /// Who the chunk belongs to.
-        body: Arc<LargeBody>,
+        /// Whose chunk it is.
+        chunk: InFlight,
     },
     /// Ends a body, syncs, then calls back.
     End {
@@ -74,11 +74,11 @@ pub fn run(core: &Core, log: &mut Log) {
         let mut ended = Vec::new();
         for job in jobs.drain(..) {
             match job {
-                LargeJob::Chunk { mut record, body_crc, body } => {
+                LargeJob::Chunk { mut record, body_crc, chunk } => {
                     let result = committer.write(&mut record, super::record::Type::Chunk, body_crc);
                     // Remembered first: a failing sync must find it.
-                    committer.unsynced.push(body.clone());
-                    body.written(result);
+                    committer.unsynced.push(chunk.body().clone());
+                    chunk.written(result, record);
                 }
                 LargeJob::End { message, size, hash, body, then } => {
                     let mut record = vec![0; HEADER_LEN];

@@ -46,6 +46,7 @@ pub mod body;
 pub mod check;
 pub mod commit;
 pub mod encoding;
+pub mod export;
 pub mod format;
 pub mod gather;
 pub mod housekeeper;
@@ -64,9 +65,12 @@ pub mod shown;
 pub mod ticket;
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
 pub use body::{Body, BodyWriter};
+pub use export::Exported;
 pub use id::{AccountId, Lane, MailboxId, MessageId};
 pub use lane::Preparation;
 pub use model::*;
@@ -76,6 +80,7 @@ pub use ticket::{Completion, Ticket};
 
 use commit::{Done, Transaction};
 use encoding::Malformed;
+use export::Exports;
 use format::Format;
 use gather::Arrivals;
 use housekeeper::Housekeeper;
@@ -133,6 +138,10 @@ pub struct OpenOptions {
     pub checkpoint_bytes: u64,
     /// How a segment is prepared that records are going to be written to.
     pub preparation: Preparation,
+    /// A lane's index is exported when its log has grown by this many bytes since the last export,
+    pub export_bytes: u64,
+    /// and by this many times the bytes of the last export.
+    pub export_factor: u64,
 }
 
 impl Default for OpenOptions {
@@ -144,6 +153,8 @@ impl Default for OpenOptions {
             checkpoint_millis: 1000,
             checkpoint_bytes: 64 << 20,
             preparation: Preparation::default(),
+            export_bytes: 256 << 20,
+            export_factor: 16,
         }
     }
 }
@@ -177,6 +188,7 @@ pub struct Core {
     settings: Vec<Arc<LaneSetting>>,
     rooms: Vec<Arc<SpareRoom>>,
     housekeeper: Housekeeper,
+    exports: Exports,
     counters: Arc<LogCounters>,
     index_counters: Arc<IndexCounters>,
     open_segments: Mutex<HashMap<(u8, u64), Arc<Segment>>>,
@@ -193,6 +205,7 @@ struct Threads {
     large: Option<JoinHandle<()>>,
     homes: Vec<JoinHandle<()>>,
     housekeeper: Option<JoinHandle<()>>,
+    exports: Option<JoinHandle<()>>,
 }
 
 /// An ordinary lane with its shard of the index, as its committer and its readers share it.
@@ -207,6 +220,8 @@ struct Home {
     next_id: AtomicU64,
     /// Where the log ends, as far as it is durable and applied.
     tail: Mutex<Tail>,
+    /// LSN up to which a verified export of the shard is durable; 0: none.
+    exported: AtomicU64,
 }
 
 impl Home {
@@ -380,6 +395,8 @@ impl Core {
         threads.homes.drain(..).for_each(join);
         self.housekeeper.close();
         threads.housekeeper.take().map(join);
+        self.exports.close();
+        threads.exports.take().map(join);
         // One may have been made after its lane ended.
         for (setting, room) in self.settings.iter().zip(&self.rooms) {
             setting.drop_spare(room);
@@ -477,11 +494,13 @@ impl Store {
         free()?;
         let _lock = take_lock(fs.as_ref(), dir)?;
         free()?;
-        for name in [segment::DIRECTORY, INDEX_DIRECTORY] {
+        for name in [segment::DIRECTORY, INDEX_DIRECTORY, export::DIRECTORY] {
             let path = dir.join(name);
             fs.create_dir_all(&path).map_err(|e| Error::io("create", &path, &e))?;
             fs.sync_dir(&path).map_err(|e| Error::io("sync", &path, &e))?;
         }
+        // A FORMAT never stands without them, whatever the disk does first.
+        fs.sync_dir(dir).map_err(|e| Error::io("sync", dir, &e))?;
         let mut uuid = [0; 16];
         getrandom::fill(&mut uuid)
             .map_err(|e| Error::new(Kind::Internal, format!("no random numbers: {e}")))?;
@@ -514,11 +533,14 @@ impl Store {
         }
         let lanes = usize::from(format.lanes);
         let index_directory = dir.join(INDEX_DIRECTORY);
-        fs.create_dir_all(&index_directory)
-            .map_err(|e| Error::io("create", &index_directory, &e))?;
+        // FORMAT, written below, makes their names durable.
+        for path in [&index_directory, &dir.join(export::DIRECTORY)] {
+            fs.create_dir_all(path).map_err(|e| Error::io("create", path, &e))?;
+        }
         let chains = recovery::survey(fs.as_ref(), dir, &format.uuid, lanes + 1)?;
         format.write(fs.as_ref(), dir)?;
         recovery::sweep(fs.as_ref(), dir, &chains)?;
+        export::sweep(fs.as_ref(), dir)?;
 
         let counters = Arc::new(LogCounters::default());
         let index_counters = Arc::new(IndexCounters::default());
@@ -527,6 +549,7 @@ impl Store {
         let mut homes = Vec::with_capacity(lanes);
         let mut logs = Vec::with_capacity(lanes + 1);
         let (mut settings, mut rooms) = (Vec::new(), Vec::new());
+        let exports = Exports::new(lanes, options.export_bytes, options.export_factor);
         for (number, chain) in (0_u8..).zip(&chains) {
             let lane = Lane(number);
             let mut recovery =
@@ -536,6 +559,9 @@ impl Store {
             } else {
                 let shard = Shard { dir, uuid: &format.uuid, lane, counters: &index_counters };
                 let (index, outcome) = recovery.open_shard(&fs, &shard, chain)?;
+                let exported = export::newest(fs.as_ref(), dir, &format.uuid, lane)?;
+                let lsn = exported.map_or(0, |exported| exported.lsn);
+                exports.found(usize::from(number), exported, chain.bytes_behind(lsn, outcome.tail));
                 homes.push(Home {
                     jobs: JobQueue::default(),
                     index: Box::new(index),
@@ -543,6 +569,7 @@ impl Store {
                     arrivals: Arrivals::default(),
                     next_id: AtomicU64::new(u64::from(format.epoch) * EPOCH_MESSAGES),
                     tail: Mutex::new(outcome.tail),
+                    exported: AtomicU64::new(lsn),
                 });
                 (outcome, options.segment_bytes)
             };
@@ -567,6 +594,7 @@ impl Store {
             fs,
             dir: dir.to_path_buf(),
             housekeeper: Housekeeper::new(lanes + 1, options.checkpoint_bytes),
+            exports,
             options,
             format: Mutex::new(format),
             uuid: format.uuid,
@@ -608,6 +636,9 @@ impl Store {
         let millis = core.options.checkpoint_millis;
         let thread = spawn("posthouse-house".into(), move || housekeeper::run(&worker, millis))?;
         core.threads.lock().housekeeper = Some(thread);
+        let worker = core.clone();
+        let thread = spawn("posthouse-export".into(), move || export::run(&worker))?;
+        core.threads.lock().exports = Some(thread);
         Ok(store)
     }
 
@@ -648,11 +679,12 @@ impl Store {
     }
 
     /// Hands a transaction to its lane's committer. All of it becomes durable, or nothing. The ticket
-    /// answers after the group's sync and after the index shows the changes.
+    /// answers after the group's sync and after the index shows the changes. Changes take effect in their
+    /// order, each on what those before it have left.
     ///
     /// # Errors
-    /// `NotFound` when a message is for a mailbox that does not exist, `InvalidArgument` for a change of
-    /// another lane, `Limit`, `Stopped`, or what the disk reports (`DiskFull`, `Io`). The transaction is
+    /// `NotFound` when a message is for, or moves to, a mailbox that does not exist, `InvalidArgument` for a
+    /// change of another lane or UIDs that do not rise, `Limit`, `Stopped`, or what the disk reports (`DiskFull`, `Io`). The transaction is
     /// then not in the store; after a crash that follows it may be, as a whole.
     pub fn commit(&self, lane: Lane, changes: Vec<Change>) -> Ticket<Committed> {
         let (completion, ticket) = Ticket::new();
@@ -857,6 +889,9 @@ impl Store {
             index_syncs: get(&core.index_counters.syncs),
             log_bytes: get(&core.counters.bytes),
             index_bytes: get(&core.index_counters.bytes),
+            exports: get(&core.exports.made),
+            export_bytes: get(&core.exports.written),
+            export_failures: get(&core.exports.failed),
         }
     }
 
@@ -866,6 +901,17 @@ impl Store {
             home.index.checkpoint()?;
         }
         Ok(())
+    }
+
+    /// Exports every shard that changed since its last export, durable and verified on return. Any thread
+    /// may call, but no function that a committer calls.
+    ///
+    /// # Errors
+    /// `Corrupt` when an index does not agree with itself, `Stopped`, `DiskFull`, or what the system reports; shards that
+    /// were exported before stay so.
+    pub fn export(&self) -> Result<Vec<Exported>> {
+        let core = &self.handle.core;
+        (0..self.lanes()).map(|lane| export::export_lane(core, Lane(lane))).collect()
     }
 
     /// Verifies every record of the log and every reference of the index, while mail flows.

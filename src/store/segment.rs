@@ -363,9 +363,9 @@ mod tests {
 
     #[test]
     fn searching_for_many_records_reads_each_byte_about_once() {
-        use crate::vfs::memory::{MemoryFs, Operation};
+        use crate::vfs::sim::{Disk, Operation};
         use std::sync::atomic::{AtomicU32, Ordering};
-        let fs = MemoryFs::new();
+        let fs = Disk::new();
         let file = fs.open(Path::new("segment"), Open::Create).unwrap();
         let count = 100_000_u64;
         let mut bytes = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! The store and the instance touch files only through [`Fs`] and [`File`], so that a test can put a
 //! disk in their place that fails, fills up, or loses power. [`os`] is the machine's file system,
-//! [`memory`] one in memory.
+//! [`sim`] one for tests.
 //!
 //! Rules that an implementation keeps, and that callers may rely on:
 //! - What was written is durable only after `sync_data` or `sync_all` of its file has answered; a new
@@ -17,8 +17,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-pub mod memory;
 pub mod os;
+pub mod sim;
 #[cfg(test)]
 mod tests;
 

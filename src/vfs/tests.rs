@@ -3,14 +3,14 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::memory::{MemoryFs, Operation};
 use super::os::OsFs;
+use super::sim::{Disk, Operation};
 use super::*;
 
 /// Runs a test in an empty directory of both file systems.
 #[allow(clippy::disallowed_methods)]
 fn on_both(name: &str, test: fn(&dyn Fs, &Path)) {
-    let memory = MemoryFs::new();
+    let memory = Disk::new();
     let dir = PathBuf::from("/dir");
     memory.create_dir_all(&dir).unwrap();
     test(&memory, &dir);
@@ -100,7 +100,7 @@ fn a_replaced_file_is_the_old_or_the_new_one() {
 
 #[test]
 fn a_power_cut_in_memory_leaves_what_was_synced() {
-    let fs = MemoryFs::new();
+    let fs = Disk::new();
     let dir = Path::new("/dir");
     fs.create_dir_all(dir).unwrap();
     let file = fs.open(&dir.join("kept"), Open::Create).unwrap();
@@ -119,7 +119,7 @@ fn a_power_cut_in_memory_leaves_what_was_synced() {
 
 #[test]
 fn after_a_failed_sync_in_memory_a_second_one_proves_nothing() {
-    let fs = MemoryFs::new();
+    let fs = Disk::new();
     let dir = Path::new("/dir");
     fs.create_dir_all(dir).unwrap();
     let file = fs.open(&dir.join("file"), Open::Create).unwrap();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::instance::{is_instance, parse_listener};
 use crate::time::SystemClock;
-use crate::vfs::memory::MemoryFs;
+use crate::vfs::sim::Disk;
 
 const DIR: &str = "/srv/mail";
 
@@ -23,14 +23,14 @@ fn plan() -> Plan {
 }
 
 /// An empty disk.
-fn disk() -> MemoryFs {
-    let fs = MemoryFs::new();
+fn disk() -> Disk {
+    let fs = Disk::new();
     fs.create_dir_all(dir().parent().unwrap()).unwrap();
     fs.sync_dir(Path::new("/")).unwrap();
     fs
 }
 
-fn shared(fs: &MemoryFs) -> Arc<dyn Fs> {
+fn shared(fs: &Disk) -> Arc<dyn Fs> {
     Arc::new(fs.clone())
 }
 
@@ -38,22 +38,22 @@ fn dir() -> &'static Path {
     Path::new(DIR)
 }
 
-fn run(fs: &MemoryFs, plan: &Plan) -> Result<()> {
+fn run(fs: &Disk, plan: &Plan) -> Result<()> {
     plan.carry_out(&shared(fs), &SystemClock::shared(), dir())
 }
 
-fn names(fs: &MemoryFs) -> Vec<String> {
+fn names(fs: &Disk) -> Vec<String> {
     fs.read_dir(dir()).unwrap().into_iter().map(|entry| entry.name).collect()
 }
 
-fn put(fs: &MemoryFs, name: &str) {
+fn put(fs: &Disk, name: &str) {
     let path = dir().join(name);
     fs.create_dir_all(path.parent().unwrap()).unwrap();
     fs.open(&path, Open::CreateNew).unwrap().write_at(b"kept", 0).unwrap();
 }
 
 /// Opens the instance as an engine would and checks that everything is in it.
-fn assert_whole(fs: &MemoryFs) {
+fn assert_whole(fs: &Disk) {
     is_instance(fs, dir()).unwrap();
     let config = Config::load(fs, dir()).unwrap();
     assert_eq!(config.hostname, "mail.example.test");
@@ -73,7 +73,7 @@ fn assert_whole(fs: &MemoryFs) {
 }
 
 /// Either there is no instance and a set-up succeeds, or there is a whole one.
-fn assert_none_or_whole(fs: &MemoryFs, plan: &Plan, when: &str) {
+fn assert_none_or_whole(fs: &Disk, plan: &Plan, when: &str) {
     match is_instance(fs, dir()) {
         Ok(()) => assert_whole(fs),
         Err(e) => {
@@ -202,7 +202,7 @@ fn a_power_cut_anywhere_leaves_none_or_a_whole_instance() {
     let plan = plan();
     for n in operations(&plan) {
         let fs = disk();
-        let cut: Arc<Mutex<Option<MemoryFs>>> = Arc::default();
+        let cut: Arc<Mutex<Option<Disk>>> = Arc::default();
         let (mut countdown, keep, own) = (Countdown(n), Arc::clone(&cut), fs.clone());
         fs.on_operation(move |_, path| {
             if countdown.is_now(path) {

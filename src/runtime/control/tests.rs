@@ -11,7 +11,7 @@ use super::*;
 use crate::error::Kind;
 use crate::sync::Mutex;
 use crate::vfs::Open;
-use crate::vfs::memory::MemoryFs;
+use crate::vfs::sim::Disk;
 
 /// Answers `{"echo":...}`; some requests do more.
 #[derive(Default)]
@@ -64,7 +64,7 @@ struct House {
 
 impl House {
     fn new() -> House {
-        let fs: Arc<dyn Fs> = Arc::new(MemoryFs::new());
+        let fs: Arc<dyn Fs> = Arc::new(Disk::new());
         fs.create_dir_all(Path::new("/i")).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -356,7 +356,7 @@ fn a_stop_waits_for_work_that_has_begun() {
 
 #[test]
 fn nothing_is_kept_when_the_file_cannot_be_written() {
-    let memory = MemoryFs::new();
+    let memory = Disk::new();
     memory.create_dir_all(Path::new("/i")).unwrap();
     memory.on_operation(|_, _| Err(io::ErrorKind::PermissionDenied.into()));
     let fs: Arc<dyn Fs> = Arc::new(memory);

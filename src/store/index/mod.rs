@@ -14,10 +14,12 @@ use std::ops::Bound;
 use crate::error::Result;
 
 pub mod apply;
+pub mod pack;
 pub mod redb;
 pub mod row;
 
-/// Version of the tables. An index of another version is rebuilt from the log.
+/// Version of the tables, their keys and values. An index of another version is made again from an export, whose
+/// readers of every older version stay, and the log.
 pub const VERSION: u32 = 1;
 
 /// A table of the index. Numbers are names of tables on disk.
@@ -54,6 +56,11 @@ impl Space {
         Space::Row,
         Space::Live,
     ];
+
+    /// The table with this number.
+    pub fn from_number(number: u8) -> Option<Space> {
+        Space::ALL.into_iter().find(|space| *space as u8 == number)
+    }
 }
 
 /// Changes of the index: values to set, keys to remove.

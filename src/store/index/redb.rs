@@ -94,6 +94,15 @@ pub struct Redb {
     health: Arc<Health>,
 }
 
+/// What is verified when a shard is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// Nothing: the file is new.
+    Nothing,
+    /// The checksum of every page in use.
+    Everything,
+}
+
 /// Whether a shard's file can be trusted, and its mark on disk when it cannot.
 struct Health {
     fs: Arc<dyn Fs>,
@@ -144,16 +153,27 @@ impl Health {
 
 impl Redb {
     /// Opens a shard's file, made when it does not exist. `Corrupt` when redb cannot use it.
-    pub fn open(fs: &Arc<dyn Fs>, path: &Path, counters: &Arc<IndexCounters>) -> Result<Redb> {
+    pub fn open(
+        fs: &Arc<dyn Fs>,
+        path: &Path,
+        counters: &Arc<IndexCounters>,
+        verify: Verify,
+    ) -> Result<Redb> {
         let file = fs.open(path, Open::Create).map_err(|e| Error::io("open", path, &e))?;
         let backend = Backend { file, counters: counters.clone() };
         let poisoned = AtomicBool::new(false);
         let health = Arc::new(Health { fs: Arc::clone(fs), path: path.to_path_buf(), poisoned });
         let database = health.guarded(|| {
-            let database = Builder::new()
+            let mut database = Builder::new()
                 .set_cache_size(CACHE_BYTES)
                 .create_with_backend(backend)
                 .map_err(|e| failed(path, e))?;
+            // redb itself looks at no checksum when it reads.
+            if verify == Verify::Everything
+                && !database.check_integrity().map_err(|e| failed(path, e))?
+            {
+                return Err(damaged(path, &"its pages do not agree"));
+            }
             // All tables exist from here on, so that a snapshot never misses one.
             let mut transaction = database.begin_write().map_err(|e| failed(path, e))?;
             transaction.set_durability(Durability::None).map_err(|e| failed(path, e))?;
@@ -336,11 +356,11 @@ impl IndexView for View {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vfs::memory::MemoryFs;
+    use crate::vfs::sim::Disk;
 
     #[test]
     fn a_panic_poisons_the_shard_and_leaves_a_mark_and_a_systems_error_does_not() {
-        let memory = MemoryFs::new();
+        let memory = Disk::new();
         let fs: Arc<dyn Fs> = Arc::new(memory.clone());
         fs.create_dir_all(Path::new("/s/index")).unwrap();
         let path = PathBuf::from("/s/index/00.redb");
@@ -355,5 +375,68 @@ mod tests {
         assert_eq!(damaged.unwrap_err().kind(), Kind::Corrupt);
         assert!(fs.metadata(&mark_of(&path)).is_ok());
         assert_eq!(health.guarded(|| Ok(5)).unwrap_err().kind(), Kind::Corrupt);
+    }
+
+    #[test]
+    #[ignore = "measures"]
+    fn measure_opening() {
+        use crate::store::index::row;
+        let dir = std::env::temp_dir().join("ph-measure-open");
+        let fs: Arc<dyn Fs> = Arc::new(crate::vfs::os::OsFs::new());
+        fs.create_dir_all(&dir).unwrap();
+        let path = dir.join("x.redb");
+        let _ = fs.remove_file(&path);
+        let counters = Arc::new(IndexCounters::default());
+        let index = Redb::open(&fs, &path, &counters, Verify::Nothing).unwrap();
+        for group in 0..2000_u64 {
+            let mut changes = Changes::new();
+            for n in 0..500 {
+                let id = group * 500 + n;
+                let place = row::Place {
+                    segment: id / 10000,
+                    offset: (id % 10000) * 4320,
+                    len: 4320,
+                    size: 4200,
+                    references: 1,
+                    queued: false,
+                    chunks: vec![],
+                };
+                changes.insert(
+                    (Space::Place, row::message_key(crate::store::MessageId(id))),
+                    Some(place.encode()),
+                );
+                if n % 64 == 0 {
+                    changes.insert(
+                        (
+                            Space::Pack,
+                            row::pack_key(
+                                crate::store::AccountId(1),
+                                crate::store::MailboxId(1),
+                                id as u32,
+                            ),
+                        ),
+                        Some(vec![7; 12 * 64]),
+                    );
+                }
+            }
+            index.apply(&changes).unwrap();
+            if group % 100 == 0 {
+                index.checkpoint().unwrap();
+            }
+        }
+        index.checkpoint().unwrap();
+        drop(index);
+        println!("{} bytes", fs.metadata(&path).unwrap().len);
+        for verify in [Verify::Nothing, Verify::Everything, Verify::Nothing, Verify::Everything] {
+            let cpu = || {
+                let t = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+                t.split(' ').next().unwrap().parse::<u64>().unwrap() as f64 / 1e9
+            };
+            let start = cpu();
+            let index = Redb::open(&fs, &path, &counters, verify).unwrap();
+            println!("{verify:?}: {:.3} s of CPU", cpu() - start);
+            drop(index);
+        }
+        fs.remove_file(&path).unwrap();
     }
 }

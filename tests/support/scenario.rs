@@ -1,0 +1,818 @@
+//! What happens to a store in the tests of crashes and faults, and what must hold afterwards.
+//!
+//! A [`World`] is a store on a simulated disk with a [`Model`]: a list of what was asked of the store, each
+//! operation marked on the disk's trace when it is handed over and again when it is acknowledged. From the
+//! marks up to a crash, [`Expectation`] knows what must be there, what may be there, and what may not;
+//! [`Expectation::verify`] opens the disk that was left and looks.
+
+#![allow(dead_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use posthouse::error::{Error, Kind};
+use posthouse::spool::Spool;
+use posthouse::store::{
+    AccountId, Body, Change, CreateOptions, Envelope, MailboxId, MessageId, NewMessage,
+    OpenOptions, QueueRecipient, RecipientState, Rows, Store, Table,
+};
+use posthouse::time::SystemClock;
+use posthouse::vfs::Fs;
+use posthouse::vfs::sim::{Disk, Rng};
+
+pub type Outcome<T> = Result<T, Error>;
+type Mailbox = (AccountId, MailboxId);
+
+pub const DIRECTORY: &str = "/store";
+
+/// Something that was asked of the store.
+#[derive(Clone, Debug)]
+pub enum Operation {
+    Create,
+    Accept {
+        id: MessageId,
+        bytes: Arc<Vec<u8>>,
+        locals: Vec<AccountId>,
+        remotes: Vec<Vec<u8>>,
+    },
+    Mailbox {
+        account: AccountId,
+    },
+    Expunge {
+        account: AccountId,
+        uids: Vec<u32>,
+    },
+    /// The remote recipients that remain.
+    Queue {
+        id: MessageId,
+        remotes: Vec<Vec<u8>>,
+    },
+    Remove {
+        account: AccountId,
+    },
+    Row {
+        key: Vec<u8>,
+        value: Option<Vec<u8>>,
+    },
+}
+
+/// An operation, and the UIDs it was answered with, by account.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub operation: Operation,
+    pub uids: BTreeMap<AccountId, u32>,
+}
+
+#[derive(Default)]
+pub struct Model {
+    asked: Mutex<Vec<Asked>>,
+    /// Marks set before the disk was traced.
+    early: Mutex<Vec<u64>>,
+}
+
+/// A scenario: what comes before the trace, and what is traced.
+pub struct Scenario {
+    pub name: &'static str,
+    pub lanes: u8,
+    /// Whether the store is there before; otherwise `run` makes it.
+    pub made: bool,
+    pub before: fn(&World) -> Outcome<()>,
+    pub run: fn(&World) -> Outcome<()>,
+}
+
+/// A store on a simulated disk.
+pub struct World {
+    pub disk: Disk,
+    pub model: Arc<Model>,
+    pub store: Mutex<Option<(Store, Spool)>>,
+    rng: Mutex<Rng>,
+    traced: std::sync::atomic::AtomicBool,
+}
+
+pub fn options() -> OpenOptions {
+    OpenOptions {
+        segment_bytes: 64 << 10,
+        large_segment_bytes: 64 << 10,
+        large_body_bytes: 8 << 10,
+        // Checkpoints are made by the scenarios.
+        checkpoint_millis: 3_600_000,
+        checkpoint_bytes: 1 << 40,
+        ..OpenOptions::default()
+    }
+}
+
+pub fn open(disk: &Disk) -> Outcome<Store> {
+    Store::open(Arc::new(disk.clone()), SystemClock::shared(), Path::new(DIRECTORY), options())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl World {
+    pub fn new(seed: u64) -> World {
+        let disk = Disk::new();
+        disk.create_dir_all(Path::new(DIRECTORY)).unwrap();
+        World::on(disk, Arc::default(), seed)
+    }
+
+    pub fn on(disk: Disk, model: Arc<Model>, seed: u64) -> World {
+        World {
+            disk,
+            model,
+            store: Mutex::new(None),
+            rng: Mutex::new(Rng::new(seed)),
+            traced: std::sync::atomic::AtomicBool::new(false),
+        }
+    }
+
+    /// From here on the disk keeps the marks.
+    pub fn start_trace(&self) {
+        self.traced.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.disk.start_trace();
+    }
+
+    fn mark(&self, mark: u64) {
+        if self.traced.load(std::sync::atomic::Ordering::SeqCst) {
+            self.disk.mark(mark);
+        } else {
+            lock(&self.model.early).push(mark);
+        }
+    }
+
+    /// Number of a new operation, which is handed over now.
+    fn ask(&self, operation: Operation) -> u64 {
+        let number = {
+            let mut asked = lock(&self.model.asked);
+            asked.push(Asked { operation, uids: BTreeMap::new() });
+            asked.len() as u64 - 1
+        };
+        self.mark(number * 2);
+        number
+    }
+
+    fn acknowledged(&self, number: u64) {
+        self.mark(number * 2 + 1);
+    }
+
+    fn learned(&self, number: u64, account: AccountId, uid: u32) {
+        lock(&self.model.asked)[number as usize].uids.insert(account, uid);
+    }
+
+    pub fn below(&self, limit: u64) -> u64 {
+        lock(&self.rng).below(limit)
+    }
+
+    fn bytes(&self, len: usize) -> Vec<u8> {
+        let mut rng = Rng::new(lock(&self.rng).next());
+        let mut bytes: Vec<u8> =
+            (0..len.div_ceil(8)).flat_map(|_| rng.next().to_le_bytes()).collect();
+        bytes.truncate(len);
+        bytes
+    }
+
+    pub fn create(&self, lanes: u8) -> Outcome<()> {
+        let fs: Arc<dyn Fs> = Arc::new(self.disk.clone());
+        let number = self.ask(Operation::Create);
+        Store::create(&fs, Path::new(DIRECTORY), &CreateOptions { lanes })?;
+        self.acknowledged(number);
+        Ok(())
+    }
+
+    pub fn open(&self) -> Outcome<()> {
+        let store = open(&self.disk)?;
+        let spool = Spool::open(&store)?;
+        *lock(&self.store) = Some((store, spool));
+        Ok(())
+    }
+
+    pub fn close(&self) -> Outcome<()> {
+        match lock(&self.store).take() {
+            Some((store, _)) => store.close(),
+            None => Ok(()),
+        }
+    }
+
+    fn handles(&self) -> Outcome<(Store, Spool)> {
+        let closed = || Error::new(Kind::Stopped, "the scenario's store is closed");
+        lock(&self.store).clone().ok_or_else(closed)
+    }
+
+    pub fn store(&self) -> Outcome<Store> {
+        self.handles().map(|(store, _)| store)
+    }
+
+    pub fn mailbox(&self, account: AccountId) -> Outcome<()> {
+        let store = self.store()?;
+        let number = self.ask(Operation::Mailbox { account });
+        let change = Change::CreateMailbox {
+            account,
+            mailbox: MailboxId::INBOX,
+            name: "INBOX".into(),
+            uid_validity: 7,
+        };
+        store.commit(store.lane_of(account), vec![change]).wait()?;
+        self.acknowledged(number);
+        Ok(())
+    }
+
+    /// The `index`th account of a lane.
+    pub fn account(&self, lane: u8, index: usize) -> AccountId {
+        let store = self.store().unwrap();
+        let mut of_lane = (1..).map(AccountId).filter(|account| store.lane_of(*account).0 == lane);
+        of_lane.nth(index).unwrap()
+    }
+
+    /// A message for these accounts and remote recipients; answers its id and number.
+    pub fn accept(
+        &self,
+        locals: &[AccountId],
+        remotes: &[&str],
+        len: usize,
+    ) -> Outcome<(MessageId, u64)> {
+        let (store, spool) = self.handles()?;
+        let bytes = self.bytes(len);
+        let (id, mut writer) = spool.begin(locals);
+        let remotes: Vec<Vec<u8>> = remotes.iter().map(|r| r.as_bytes().to_vec()).collect();
+        let number = self.ask(Operation::Accept {
+            id,
+            bytes: Arc::new(bytes.clone()),
+            locals: locals.to_vec(),
+            remotes: remotes.clone(),
+        });
+        for part in bytes.chunks(10_000) {
+            while let Some(ticket) = writer.pressure() {
+                ticket.wait()?;
+            }
+            writer.write(part)?;
+        }
+        let body = writer.finish()?;
+        let queue = remotes.iter().map(|address| recipient(address)).collect();
+        let home = id.lane();
+        if locals.iter().all(|account| store.lane_of(*account) == home) {
+            let deliver: Vec<Mailbox> = locals.iter().map(|a| (*a, MailboxId::INBOX)).collect();
+            let new = NewMessage { id, envelope: envelope(), body, deliver, queue };
+            let committed = store.commit(home, vec![Change::Message(new)]).wait()?;
+            for (account, uid) in locals.iter().zip(committed.uids) {
+                self.learned(number, *account, uid);
+            }
+        } else {
+            spool.accept(id, envelope(), body, locals, queue).wait()?;
+        }
+        self.acknowledged(number);
+        Ok((id, number))
+    }
+
+    /// The UID that a message has in an account's INBOX.
+    pub fn uid(&self, number: u64, account: AccountId) -> u32 {
+        lock(&self.model.asked)[number as usize].uids[&account]
+    }
+
+    pub fn expunge(&self, account: AccountId, mut uids: Vec<u32>) -> Outcome<()> {
+        uids.sort_unstable();
+        let store = self.store()?;
+        let number = self.ask(Operation::Expunge { account, uids: uids.clone() });
+        let change = Change::Expunge { account, mailbox: MailboxId::INBOX, uids };
+        store.commit(store.lane_of(account), vec![change]).wait()?;
+        self.acknowledged(number);
+        Ok(())
+    }
+
+    pub fn queue(&self, id: MessageId, remotes: &[&str]) -> Outcome<()> {
+        let store = self.store()?;
+        let remotes: Vec<Vec<u8>> = remotes.iter().map(|r| r.as_bytes().to_vec()).collect();
+        let recipients = remotes.iter().map(|address| recipient(address)).collect();
+        let number = self.ask(Operation::Queue { id, remotes });
+        let change = Change::Queue { message: id, recipients, references: 0 };
+        store.commit(id.lane(), vec![change]).wait()?;
+        self.acknowledged(number);
+        Ok(())
+    }
+
+    pub fn remove(&self, account: AccountId) -> Outcome<()> {
+        let store = self.store()?;
+        let number = self.ask(Operation::Remove { account });
+        store.commit(store.lane_of(account), vec![Change::RemoveMailboxes { account }]).wait()?;
+        self.acknowledged(number);
+        Ok(())
+    }
+
+    pub fn row(&self, key: &str, value: Option<&str>) -> Outcome<()> {
+        let store = self.store()?;
+        let (key, value) = (key.as_bytes().to_vec(), value.map(|v| v.as_bytes().to_vec()));
+        let number = self.ask(Operation::Row { key: key.clone(), value: value.clone() });
+        match value {
+            Some(value) => store.put(Table::Value, &key, &value)?,
+            None => store.delete(Table::Value, &key)?,
+        }
+        self.acknowledged(number);
+        Ok(())
+    }
+
+    /// Does something on so many threads; the first error.
+    pub fn together(
+        &self,
+        threads: usize,
+        work: impl Fn(usize) -> Outcome<()> + Sync,
+    ) -> Outcome<()> {
+        std::thread::scope(|scope| {
+            let work = &work;
+            let running: Vec<_> = (0..threads).map(|n| scope.spawn(move || work(n))).collect();
+            running.into_iter().map(|thread| thread.join().unwrap()).fold(Ok(()), Result::and)
+        })
+    }
+
+    /// Marks that were set before the trace.
+    pub fn early(&self) -> Vec<u64> {
+        lock(&self.model.early).clone()
+    }
+}
+
+fn recipient(address: &[u8]) -> QueueRecipient {
+    QueueRecipient {
+        address: address.to_vec(),
+        parameters: Vec::new(),
+        state: RecipientState::Remote,
+    }
+}
+
+fn envelope() -> Envelope {
+    Envelope {
+        from: b"sender@example.test".to_vec(),
+        received: 1_790_000_000_000,
+        ..Envelope::default()
+    }
+}
+
+/// What must hold after a crash.
+#[derive(Default)]
+pub struct Expectation {
+    /// Whether there must be a store, or none was asked for.
+    created: bool,
+    messages: BTreeMap<MessageId, Message>,
+    accounts: BTreeMap<AccountId, Account>,
+    rows: BTreeMap<Vec<u8>, Versions<Option<Vec<u8>>>>,
+}
+
+struct Message {
+    bytes: Arc<Vec<u8>>,
+    acknowledged: bool,
+    locals: BTreeSet<AccountId>,
+    uids: BTreeMap<AccountId, u32>,
+    /// What the queue may say.
+    queue: Versions<Vec<Vec<u8>>>,
+}
+
+#[derive(Default)]
+struct Account {
+    mailbox_acknowledged: bool,
+    removal_asked: bool,
+    removed: bool,
+    highest_uid: u32,
+    expunged: BTreeSet<u32>,
+    expunge_asked: BTreeSet<u32>,
+}
+
+/// Values in the order they were asked for; those before the last acknowledged one are gone.
+struct Versions<T> {
+    values: Vec<(u64, T)>,
+}
+
+impl<T: PartialEq> Versions<T> {
+    fn acknowledge(&mut self, number: u64) {
+        if let Some(at) = self.values.iter().position(|(n, _)| *n == number) {
+            self.values.drain(..at);
+        }
+    }
+
+    fn allows(&self, value: &T) -> bool {
+        self.values.iter().any(|(_, v)| v == value)
+    }
+}
+
+impl Expectation {
+    /// What the marks up to a crash promise.
+    pub fn new(model: &Model, marks: impl IntoIterator<Item = u64>) -> Expectation {
+        let asked = lock(&model.asked).clone();
+        let mut expected = Expectation::default();
+        for mark in marks {
+            let number = mark / 2;
+            let acknowledged = mark % 2 == 1;
+            expected.take(number, acknowledged, &asked[number as usize]);
+        }
+        expected
+    }
+
+    fn take(&mut self, number: u64, acknowledged: bool, asked: &Asked) {
+        match &asked.operation {
+            Operation::Create => self.created |= acknowledged,
+            Operation::Mailbox { account } => {
+                self.accounts.entry(*account).or_default().mailbox_acknowledged |= acknowledged;
+            }
+            Operation::Accept { id, bytes, locals, remotes } => {
+                let message = self.messages.entry(*id).or_insert_with(|| Message {
+                    bytes: bytes.clone(),
+                    acknowledged: false,
+                    locals: locals.iter().copied().collect(),
+                    uids: BTreeMap::new(),
+                    // Not there, or as it was asked for.
+                    queue: Versions {
+                        values: vec![(u64::MAX, Vec::new()), (number, remotes.clone())],
+                    },
+                });
+                if acknowledged {
+                    message.acknowledged = true;
+                    message.queue.acknowledge(number);
+                    message.uids = asked.uids.clone();
+                    for (account, uid) in &asked.uids {
+                        let account = self.accounts.entry(*account).or_default();
+                        account.highest_uid = account.highest_uid.max(*uid);
+                    }
+                }
+            }
+            Operation::Expunge { account, uids } => {
+                let account = self.accounts.entry(*account).or_default();
+                let into =
+                    if acknowledged { &mut account.expunged } else { &mut account.expunge_asked };
+                into.extend(uids);
+            }
+            Operation::Queue { id, remotes } => {
+                if let Some(message) = self.messages.get_mut(id) {
+                    if acknowledged {
+                        message.queue.acknowledge(number);
+                    } else {
+                        message.queue.values.push((number, remotes.clone()));
+                    }
+                }
+            }
+            Operation::Remove { account } => {
+                let account = self.accounts.entry(*account).or_default();
+                account.removal_asked = true;
+                account.removed |= acknowledged;
+            }
+            Operation::Row { key, value } => {
+                let versions = self
+                    .rows
+                    .entry(key.clone())
+                    .or_insert_with(|| Versions { values: vec![(u64::MAX, None)] });
+                if acknowledged {
+                    versions.acknowledge(number);
+                } else {
+                    versions.values.push((number, value.clone()));
+                }
+            }
+        }
+    }
+
+    /// Opens what a crash left and looks at everything.
+    pub fn verify(&self, disk: &Disk) -> Result<(), String> {
+        let store = match open(disk) {
+            Ok(store) => store,
+            Err(e) if e.kind() == Kind::NotAnInstance && !self.created => {
+                let fs: Arc<dyn Fs> = Arc::new(disk.clone());
+                Store::create(&fs, Path::new(DIRECTORY), &CreateOptions { lanes: 1 })
+                    .map_err(|e| format!("making the store after all: {e}"))?;
+                open(disk).map_err(|e| format!("opening the store that was made after all: {e}"))?
+            }
+            Err(e) => return Err(format!("opening: {e}")),
+        };
+        let result = self.verify_open(&store);
+        store.close().map_err(|e| format!("closing: {e}"))?;
+        result
+    }
+
+    pub fn verify_open(&self, store: &Store) -> Result<(), String> {
+        let failed = |what: &'static str| move |e: Error| format!("{what}: {e}");
+        let report = store.recovery_report();
+        if !report.damage.is_empty() {
+            return Err(format!("damage is reported: {:?}", report.damage));
+        }
+        let _spool = Spool::open(store).map_err(failed("opening the queue"))?;
+        let mut highest: BTreeMap<AccountId, u32> = BTreeMap::new();
+        let mut there: BTreeMap<MessageId, BTreeSet<AccountId>> = BTreeMap::new();
+        for (account, expected) in &self.accounts {
+            let heads = store.mailboxes(*account).map_err(failed("listing mailboxes"))?;
+            if expected.removed && !heads.is_empty() {
+                return Err(format!("account {} is back", account.0));
+            }
+            if expected.mailbox_acknowledged && !expected.removal_asked && heads.len() != 1 {
+                return Err(format!("account {} has {} mailboxes", account.0, heads.len()));
+            }
+            let rows = store
+                .mailbox_scan(*account, MailboxId::INBOX, 0, usize::MAX)
+                .map_err(failed("listing messages"))?;
+            let mut seen = BTreeSet::new();
+            for row in &rows {
+                let name =
+                    format!("account {} UID {}: message {}", account.0, row.uid, row.message);
+                if !seen.insert(row.message) {
+                    return Err(format!("{name} is there twice"));
+                }
+                if expected.expunged.contains(&row.uid) {
+                    return Err(format!("{name} is back after its expunge"));
+                }
+                let Some(message) = self.messages.get(&row.message) else {
+                    return Err(format!("{name} was never sent"));
+                };
+                if !message.locals.contains(account) {
+                    return Err(format!("{name} was not for this account"));
+                }
+                if message.uids.get(account).is_some_and(|uid| *uid != row.uid) {
+                    return Err(format!("{name} had UID {:?}", message.uids.get(account)));
+                }
+                there.entry(row.message).or_default().insert(*account);
+            }
+            if !heads.is_empty() {
+                let top = rows.last().map_or(0, |row| row.uid).max(expected.highest_uid);
+                // A mailbox that may have been made again begins again.
+                highest.insert(*account, top);
+            }
+        }
+        let entries = store.queue_scan(None, usize::MAX).map_err(failed("listing the queue"))?;
+        let mut queued: BTreeMap<MessageId, Vec<Vec<u8>>> = BTreeMap::new();
+        for entry in entries {
+            if !self.messages.contains_key(&entry.message) {
+                return Err(format!("queue entry {} was never sent", entry.message));
+            }
+            let remote =
+                |r: QueueRecipient| (r.state == RecipientState::Remote).then_some(r.address);
+            let remotes: Vec<_> = entry.recipients.into_iter().filter_map(remote).collect();
+            queued.insert(entry.message, remotes);
+        }
+        for (id, message) in &self.messages {
+            let in_queue = queued.get(id).cloned().unwrap_or_default();
+            if !message.queue.allows(&in_queue) {
+                return Err(format!(
+                    "message {id}: {} recipients in the queue, {:?} acknowledged or asked for",
+                    in_queue.len(),
+                    message.queue.values.iter().map(|(_, v)| v.len()).collect::<Vec<_>>()
+                ));
+            }
+            let holders = there.remove(id).unwrap_or_default();
+            let exists = message.acknowledged || !holders.is_empty() || !in_queue.is_empty();
+            if !exists {
+                continue;
+            }
+            for account in &message.locals {
+                let expected = self.accounts.get(account);
+                // Who has no UID for it cannot tell whether it is the one that was expunged.
+                let gone = expected.is_some_and(|account_state| {
+                    account_state.removal_asked
+                        || match message.uids.get(account) {
+                            Some(uid) => account_state.expunge_asked.contains(uid),
+                            None => !account_state.expunge_asked.is_empty(),
+                        }
+                });
+                if !gone && !holders.contains(account) {
+                    let state = if message.acknowledged { "acknowledged" } else { "partly there" };
+                    return Err(format!(
+                        "message {id}: {state}, and account {} has it not",
+                        account.0
+                    ));
+                }
+            }
+            if !holders.is_empty() || !in_queue.is_empty() {
+                let bytes = read(store, *id)?;
+                if bytes != *message.bytes {
+                    return Err(format!("message {id}: other bytes than were sent"));
+                }
+            }
+        }
+        let rows = store.scan(Table::Value).map_err(failed("listing rows"))?;
+        let rows: BTreeMap<_, _> = rows.into_iter().collect();
+        for (key, versions) in &self.rows {
+            if !versions.allows(&rows.get(key).cloned()) {
+                return Err(format!(
+                    "row {:?}: not the value that was set last",
+                    String::from_utf8_lossy(key)
+                ));
+            }
+        }
+        if let Some(key) = rows.keys().find(|key| !self.rows.contains_key(*key)) {
+            return Err(format!("row {:?} was never set", String::from_utf8_lossy(key)));
+        }
+        self.go_on(store, &highest)?;
+        let report = store.check(&mut |_, _| {}).map_err(failed("checking"))?;
+        if !report.problems.is_empty() {
+            return Err(format!("check finds: {:?}", report.problems));
+        }
+        Ok(())
+    }
+
+    /// New mail is taken, with new UIDs and a new number.
+    fn go_on(&self, store: &Store, highest: &BTreeMap<AccountId, u32>) -> Result<(), String> {
+        let mut tickets = Vec::new();
+        for (account, highest) in highest {
+            let lane = store.lane_of(*account);
+            let id = store.new_message_id(lane);
+            if self.messages.contains_key(&id) {
+                return Err(format!("message number {id} is given again"));
+            }
+            let mut writer = store.body(id);
+            writer.write(b"after").map_err(|e| format!("writing: {e}"))?;
+            let body: Body = writer.finish().map_err(|e| format!("writing: {e}"))?;
+            let deliver = vec![(*account, MailboxId::INBOX)];
+            let new = NewMessage { id, envelope: envelope(), body, deliver, queue: Vec::new() };
+            tickets.push((account, highest, store.commit(lane, vec![Change::Message(new)])));
+        }
+        for (account, highest, ticket) in tickets {
+            let committed = ticket.wait().map_err(|e| format!("sending after the crash: {e}"))?;
+            if committed.uids.iter().any(|uid| uid <= highest) {
+                return Err(format!(
+                    "account {}: UIDs {:?} are given, {highest} was given before",
+                    account.0, committed.uids
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(store: &Store, id: MessageId) -> Result<Vec<u8>, String> {
+    let mut reader = store.read(id).map_err(|e| format!("reading: {e}"))?;
+    let mut bytes = vec![0; usize::try_from(reader.len()).unwrap_or(0)];
+    let mut done = 0;
+    while done < bytes.len() {
+        match reader.read_at(done as u64, &mut bytes[done..]) {
+            Ok(0) => return Err(format!("message {id}: it ends at {done} of {}", bytes.len())),
+            Ok(n) => done += n,
+            Err(e) => return Err(format!("reading: {e}")),
+        }
+    }
+    Ok(bytes)
+}
+
+/// Where the store's files are.
+pub fn directory() -> PathBuf {
+    PathBuf::from(DIRECTORY)
+}
+
+fn nothing(_: &World) -> Outcome<()> {
+    Ok(())
+}
+
+/// A mailbox for the first account of each lane.
+fn mailboxes(world: &World) -> Outcome<()> {
+    for lane in 0..world.store()?.lanes() {
+        world.mailbox(world.account(lane, 0))?;
+    }
+    Ok(())
+}
+
+const fn scenario(
+    name: &'static str,
+    lanes: u8,
+    before: fn(&World) -> Outcome<()>,
+    run: fn(&World) -> Outcome<()>,
+) -> Scenario {
+    Scenario { name, lanes, made: true, before, run }
+}
+
+/// All scenarios.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "create",
+        lanes: 2,
+        made: false,
+        before: nothing,
+        run: |world| {
+            world.create(2)?;
+            world.open()?;
+            mailboxes(world)?;
+            world.accept(&[world.account(1, 0)], &[], 700).map(|_| ())
+        },
+    },
+    scenario("accept one", 1, mailboxes, |world| {
+        world.accept(&[world.account(0, 0)], &[], 3000).map(|_| ())
+    }),
+    scenario("accept one after the other", 1, mailboxes, |world| {
+        for len in [1, 400, 5000, 0, 1500] {
+            world.accept(&[world.account(0, 0)], &["far@example.test"], len)?;
+        }
+        Ok(())
+    }),
+    scenario("accept many", 2, mailboxes, |world| {
+        world.together(64, |n| {
+            let account = world.account((n % 2) as u8, 0);
+            let len = 100 + world.below(1500) as usize;
+            world
+                .accept(&[account], if n % 3 == 0 { &["a@example.test"] } else { &[] }, len)
+                .map(|_| ())
+        })
+    }),
+    scenario("large body", 1, mailboxes, |world| {
+        world.together(2, |n| {
+            let len = if n == 0 { 300_000 } else { 9000 + world.below(20_000) as usize };
+            world.accept(&[world.account(0, 0)], &[], len).map(|_| ())
+        })
+    }),
+    scenario(
+        "deliver to ten",
+        2,
+        |world| {
+            for n in 0..10 {
+                world.mailbox(world.account((n % 2) as u8, n / 2))?;
+            }
+            Ok(())
+        },
+        |world| {
+            let all: Vec<AccountId> =
+                (0..10).map(|n| world.account((n % 2) as u8, n / 2)).collect();
+            let same: Vec<AccountId> = (0..5).map(|n| world.account(0, n)).collect();
+            world.together(3, |n| match n {
+                0 => world.accept(&same, &[], 900).map(|_| ()),
+                1 => world.accept(&all, &["far@example.test"], 1200).map(|_| ()),
+                _ => world.accept(&all, &[], 12_000).map(|_| ()),
+            })?;
+            world.accept(&all, &[], 50).map(|_| ())
+        },
+    ),
+    scenario("expunge", 1, mailboxes, |world| {
+        let account = world.account(0, 0);
+        let mut uids = Vec::new();
+        for _ in 0..4 {
+            let (_, number) = world.accept(&[account], &[], 600)?;
+            uids.push(world.uid(number, account));
+        }
+        world.expunge(account, uids[1..3].to_vec())?;
+        world.expunge(account, uids[3..].to_vec())?;
+        world.accept(&[account], &[], 10).map(|_| ())
+    }),
+    scenario("queue", 1, mailboxes, |world| {
+        let (first, _) = world.accept(&[], &["a@example.test", "b@example.test"], 800)?;
+        let (second, _) = world.accept(&[world.account(0, 0)], &["c@example.test"], 20)?;
+        world.queue(first, &["b@example.test"])?;
+        world.queue(second, &[])?;
+        world.queue(first, &[])
+    }),
+    scenario(
+        "remove an account",
+        2,
+        |world| {
+            mailboxes(world)?;
+            for lane in 0..2 {
+                world.mailbox(world.account(lane, 1))?;
+            }
+            Ok(())
+        },
+        |world| {
+            let [gone, stays] = [world.account(0, 0), world.account(0, 1)];
+            world.accept(&[gone, stays, world.account(1, 0)], &[], 500)?;
+            world.accept(&[gone], &[], 500)?;
+            world.remove(gone)?;
+            world.remove(world.account(1, 0))?;
+            world.accept(&[stays], &[], 30).map(|_| ())
+        },
+    ),
+    scenario("rows", 1, nothing, |world| {
+        for n in 0..4 {
+            world.row("one", Some(&format!("value {n}")))?;
+            world.row(&format!("key {n}"), Some("x"))?;
+        }
+        world.row("one", None)?;
+        world.row("key 2", None)
+    }),
+    scenario("checkpoint", 2, mailboxes, |world| {
+        for n in 0..3 {
+            for lane in 0..2 {
+                world.accept(&[world.account(lane, 0)], &["q@example.test"], 300)?;
+            }
+            if n == 1 {
+                let account = world.account(0, 0);
+                world.expunge(account, vec![1])?;
+            }
+            world.store()?.checkpoint()?;
+        }
+        world.accept(&[world.account(0, 0)], &[], 30).map(|_| ())
+    }),
+    scenario("segment roll", 1, mailboxes, |world| {
+        for n in 0..9 {
+            world.accept(&[world.account(0, 0)], &[], 7000 + n * 300)?;
+        }
+        world.together(16, |_| world.accept(&[world.account(0, 0)], &[], 5000).map(|_| ()))
+    }),
+    scenario("close and open", 2, mailboxes, |world| {
+        for _ in 0..2 {
+            world.accept(&[world.account(0, 0), world.account(1, 0)], &["q@example.test"], 300)?;
+            world.close()?;
+            world.open()?;
+        }
+        world.accept(&[world.account(1, 0)], &[], 30)?;
+        world.close()
+    }),
+];
+
+/// Runs a scenario's beginning: what is not traced.
+pub fn begin(scenario: &Scenario, seed: u64) -> World {
+    let world = World::new(seed);
+    if scenario.made {
+        world.create(scenario.lanes).unwrap();
+        world.open().unwrap();
+        (scenario.before)(&world).unwrap();
+        // Into a state of rest: everything before is durable.
+        world.close().unwrap();
+        world.open().unwrap();
+    }
+    world
+}

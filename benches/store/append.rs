@@ -191,12 +191,7 @@ impl Measured {
     }
 }
 
-fn send(
-    store: &Store,
-    writers: usize,
-    bytes: &[u8],
-    go_on: impl Fn() -> bool,
-) -> Outcome<()> {
+fn send(store: &Store, writers: usize, bytes: &[u8], go_on: impl Fn() -> bool) -> Outcome<()> {
     let mut turn = 0_u32;
     flight::fly(
         writers,

@@ -8,9 +8,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
-use posthouse::store::{
-    AccountId, Change, CreateOptions, MessageId, OpenOptions, Store, Ticket,
-};
+use posthouse::store::{AccountId, Change, CreateOptions, MessageId, OpenOptions, Store, Ticket};
 use serde_json::json;
 
 use crate::machine::{cpu, median};

@@ -67,7 +67,9 @@ pub fn fly(
     let mut flying = 0_usize;
     loop {
         for place in free.drain(..) {
-            let (Some(ticket), Some(waker)) = (tickets.get_mut(place), wakers.get(place)) else { continue };
+            let (Some(ticket), Some(waker)) = (tickets.get_mut(place), wakers.get(place)) else {
+                continue;
+            };
             loop {
                 if ticket.is_none() {
                     match next(place)? {

@@ -27,7 +27,8 @@ pub fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
-    match (sorted.len() % 2, sorted.get(middle), middle.checked_sub(1).and_then(|i| sorted.get(i))) {
+    match (sorted.len() % 2, sorted.get(middle), middle.checked_sub(1).and_then(|i| sorted.get(i)))
+    {
         (1, Some(middle), _) => *middle,
         (0, Some(above), Some(below)) => (above + below) / 2.0,
         _ => 0.0,

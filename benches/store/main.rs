@@ -100,5 +100,9 @@ fn main() -> ExitCode {
     for line in &verdict.missed {
         println!("MISSED: {line}");
     }
-    if arguments.strict && !verdict.missed.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS }
+    if arguments.strict && !verdict.missed.is_empty() {
+        ExitCode::from(1)
+    } else {
+        ExitCode::SUCCESS
+    }
 }

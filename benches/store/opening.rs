@@ -151,7 +151,9 @@ fn make(path: &Path, messages: u64, accounts: u32, size: usize) -> Outcome<serde
     )?;
     let spent = (cpu() - before).as_secs_f64();
     store.close()?;
-    Ok(json!({"seconds": begun.elapsed().as_secs_f64(), "cpu_seconds": spent, "peak_kib": peak_kib()}))
+    Ok(
+        json!({"seconds": begun.elapsed().as_secs_f64(), "cpu_seconds": spent, "peak_kib": peak_kib()}),
+    )
 }
 
 /// Sends messages to accounts 1 to 64 while `go_on(sent)` holds.

@@ -58,7 +58,12 @@ fn prepare(path: &Path, before: Before) -> Outcome<Arc<dyn File>> {
 }
 
 /// Syncs a second with `bytes` written before each, in one thread.
-pub fn syncs_a_second(directory: &Path, before: Before, bytes: usize, seconds: f64) -> Outcome<f64> {
+pub fn syncs_a_second(
+    directory: &Path,
+    before: Before,
+    bytes: usize,
+    seconds: f64,
+) -> Outcome<f64> {
     let path = directory.join(format!("raw-{}", before.name()));
     // One sync may be longer than a file.
     let bytes = bytes.clamp(1, usize::try_from(FILE_BYTES)?);
@@ -69,7 +74,9 @@ pub fn syncs_a_second(directory: &Path, before: Before, bytes: usize, seconds: f
         let file = prepare(&path, before)?;
         let begun = Instant::now();
         let mut at = 0;
-        while at + bytes as u64 <= FILE_BYTES && (measured + begun.elapsed()).as_secs_f64() < seconds {
+        while at + bytes as u64 <= FILE_BYTES
+            && (measured + begun.elapsed()).as_secs_f64() < seconds
+        {
             file.write_at(&buffer, at)?;
             file.sync_data()?;
             at += bytes as u64;

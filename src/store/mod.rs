@@ -95,6 +95,8 @@ use shown::Shown;
 
 /// Most ordinary lanes.
 pub const MAX_LANES: u8 = 16;
+/// Most ordinary lanes that a new store gets without being asked for more.
+const MAX_DEFAULT_LANES: usize = 4;
 /// Name of the lock file.
 pub const LOCK_FILE: &str = "LOCK";
 /// Name of the index's directory.
@@ -116,10 +118,12 @@ pub struct CreateOptions {
 }
 
 impl Default for CreateOptions {
-    /// Two lanes: with four, 64 senders share a sync among so few that each message costs 1.8 times the
-    /// syncs and 1.3 times the processor time, and on two cores nothing is won (`docs/performance.md`).
+    /// A lane for two processors of this machine, 1 to 4: a second lane halves the groups, so that each message costs
+    /// twice the syncs, and gains only where a processor is left for it (`docs/performance.md`).
     fn default() -> Self {
-        CreateOptions { lanes: 2 }
+        let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let lanes = u8::try_from((processors / 2).clamp(1, MAX_DEFAULT_LANES)).unwrap_or(1);
+        CreateOptions { lanes }
     }
 }
 

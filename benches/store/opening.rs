@@ -227,8 +227,8 @@ pub fn child(instance: &Path, step: &[&str], dies: bool) -> Outcome<serde_json::
         .output()?;
     match (dies, output.status.success(), output.status.code()) {
         (false, true, _) => Ok(serde_json::from_slice(&output.stdout)?),
-        // Died by a signal: no exit code.
-        (true, false, None) => Ok(serde_json::Value::Null),
+        // Died as it should; 2 is what an error ends with.
+        (true, false, code) if code != Some(2) => Ok(serde_json::Value::Null),
         _ => Err(format!("step {step:?} ended with {}", output.status).into()),
     }
 }

@@ -811,6 +811,13 @@ fn the_columns_of_a_mailbox_are_those_of_its_rows() {
     let uids: Vec<u32> = (1..=300).filter(|uid| uid % 7 == 0 || (100..180).contains(uid)).collect();
     let change = Change::Expunge { account: A, mailbox: MailboxId::INBOX, uids };
     store.commit(store.lane_of(A), vec![change]).wait().unwrap();
+    let flagged: Vec<u32> = (1..=300).filter(|uid| uid % 3 == 0).collect();
+    let (account, mailbox) = (A, MailboxId::INBOX);
+    let change = Change::Flags { account, mailbox, uids: flagged, add: 20, remove: 0 };
+    store.commit(store.lane_of(A), vec![change]).wait().unwrap();
+    let columns = store.mailbox_uids_and_flags(A, MailboxId::INBOX, 0).unwrap();
+    let flagged = |uid: u32| if uid.is_multiple_of(3) { 20 } else { 0 };
+    assert_eq!(columns.flags, columns.uids.iter().map(|uid| flagged(*uid)).collect::<Vec<_>>());
     for after in [0, 1, 63, 64, 65, 99, 150, 179, 299, 300, u32::MAX] {
         let rows = store.mailbox_scan(A, MailboxId::INBOX, after, usize::MAX).unwrap();
         let columns = store.mailbox_uids_and_flags(A, MailboxId::INBOX, after).unwrap();

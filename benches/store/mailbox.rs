@@ -34,7 +34,8 @@ pub fn run(arguments: &Arguments, directory: &Path) -> Outcome<Verdict> {
     let mut made = serde_json::Value::Null;
     if !place.holds_store() {
         let messages = arguments.messages.to_string();
-        let step = ["make", "--messages", &messages, "--accounts", "1", "--size", "256"];
+        let mut step = vec!["make", "--messages", &messages, "--accounts", "1"];
+        step.extend(["--size", "256", "--large", "0"]);
         made = child(path, &step, false)?;
         println!("made: {made}");
     }

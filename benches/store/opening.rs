@@ -32,6 +32,9 @@ pub struct Arguments {
     /// Bytes of a message.
     #[arg(long, default_value_t = 256)]
     size: usize,
+    /// Messages of 1 MiB besides: the last segment of the large lane is read at each opening.
+    #[arg(long, default_value_t = 200)]
+    large: u64,
     /// MiB in each lane behind the last checkpoint.
     #[arg(long, default_value_t = 64)]
     tail: u64,
@@ -63,6 +66,8 @@ enum Kind {
         accounts: u32,
         #[arg(long)]
         size: usize,
+        #[arg(long)]
+        large: u64,
     },
     /// Opens, and closes in order.
     Open,
@@ -87,7 +92,9 @@ enum Kind {
 pub fn step(step: &Step) -> Outcome<Verdict> {
     let path = &step.instance;
     let figures = match step.kind {
-        Kind::Make { messages, accounts, size } => make(path, messages, accounts, size)?,
+        Kind::Make { messages, accounts, size, large } => {
+            make(path, messages, accounts, (size, large))?
+        }
         Kind::Open => {
             let (store, seconds) = timed_open(path, OpenOptions::default())?;
             let report = store.recovery_report();
@@ -129,7 +136,12 @@ fn timed_open(path: &Path, options: OpenOptions) -> Outcome<(Store, f64)> {
     Ok((store, (cpu() - before).as_secs_f64()))
 }
 
-fn make(path: &Path, messages: u64, accounts: u32, size: usize) -> Outcome<serde_json::Value> {
+fn make(
+    path: &Path,
+    messages: u64,
+    accounts: u32,
+    (size, large): (usize, u64),
+) -> Outcome<serde_json::Value> {
     place::create(path, CreateOptions::default().lanes)?;
     let store = place::open(path, OpenOptions::default())?;
     place::inboxes(&store, accounts)?;
@@ -146,6 +158,20 @@ fn make(path: &Path, messages: u64, accounts: u32, size: usize) -> Outcome<serde
             sent += 1;
             let change = place::delivery(&store, account, &bytes)?;
             Ok(Some(store.commit(store.lane_of(account), vec![change])))
+        },
+        |_, _| {},
+    )?;
+    let mut sent = 0;
+    let bytes = vec![b'l'; 1 << 20];
+    flight::fly(
+        8,
+        |_| {
+            if sent == large {
+                return Ok(None);
+            }
+            sent += 1;
+            let change = place::delivery(&store, AccountId(1), &bytes)?;
+            Ok(Some(store.commit(store.lane_of(AccountId(1)), vec![change])))
         },
         |_, _| {},
     )?;
@@ -241,12 +267,14 @@ pub fn run(arguments: &Arguments, directory: &Path) -> Outcome<Verdict> {
     };
     let path = place.path.as_path();
     if !place.holds_store() {
-        let (messages, accounts, size) = (
+        let [messages, accounts, size, large] = [
             arguments.messages.to_string(),
             arguments.accounts.to_string(),
             arguments.size.to_string(),
-        );
-        let step = ["make", "--messages", &messages, "--accounts", &accounts, "--size", &size];
+            arguments.large.to_string(),
+        ];
+        let mut step = vec!["make", "--messages", &messages, "--accounts", &accounts];
+        step.extend(["--size", &size, "--large", &large]);
         println!("made: {}", child(path, &step, false)?);
     }
     let tail = arguments.tail.to_string();

@@ -184,6 +184,9 @@ extern "C" {
 /** The directory holds no instance. */
 #define PH_E_NOT_AN_INSTANCE (-305)
 
+/** The index is being repaired; the call can be made again later. */
+#define PH_E_REBUILDING (-306)
+
 /** The peer, or the caller of a session, broke the protocol. */
 #define PH_E_PROTOCOL (-401)
 
@@ -284,6 +287,24 @@ extern "C" {
 /** Event: the engine has stopped serving. */
 #define PH_EVENT_STOPPED 5
 
+/**
+ * Event: a lane of the store cannot be written. code is the lane, name why, in words. Mail for it
+ * is answered 451, new SMTP connections 421; reading goes on. It is tried again by itself.
+ */
+#define PH_EVENT_STORE_READ_ONLY 6
+
+/** Event: a lane of the store can be written again. code is the lane. */
+#define PH_EVENT_STORE_WRITABLE 7
+
+/** Event: space is low. Mail is refused with 452; everything else goes on. */
+#define PH_EVENT_SPACE_LOW 8
+
+/** Event: the disk was found full. As PH_EVENT_SPACE_LOW; the store has given up its ballast. */
+#define PH_EVENT_SPACE_FULL 9
+
+/** Event: there is enough space again, mail is taken. */
+#define PH_EVENT_SPACE_AMPLE 10
+
 /** A recipient waits for delivery to another server. */
 #define PH_RECIPIENT_REMOTE 1
 
@@ -310,6 +331,21 @@ extern "C" {
 
 /** Message flag: draft. */
 #define PH_FLAG_DRAFT 16
+
+/** A line of a repair's report: something that was mended. */
+#define PH_REPAIR_MENDED 1
+
+/** A line of a repair's report: acknowledged data that is damaged, with file and range. */
+#define PH_REPAIR_DAMAGED 2
+
+/**
+ * A line of a repair's report: a message that is lost, with account, mailbox and UID, or the
+ * queue.
+ */
+#define PH_REPAIR_LOST 3
+
+/** A line of a repair's report: a problem that is left. */
+#define PH_REPAIR_LEFT 4
 
 /** Session dialect: mail from other servers (RFC 5321). */
 #define PH_SMTP_DIALECT_SMTP 0
@@ -505,6 +541,9 @@ typedef struct ph_pop3_server ph_pop3_server;
 
 /** Goes through the queue. Made by ph_queue_list, ended by ph_queue_free. */
 typedef struct ph_queue_cursor ph_queue_cursor;
+
+/** What a repair did and found. Made by ph_repair, ended by ph_repair_free. */
+typedef struct ph_repair_report ph_repair_report;
 
 /**
  * The receiving side of one SMTP connection, without sockets, threads, clock or storage.
@@ -1035,6 +1074,71 @@ typedef struct ph_check_row {
 }
 
 /**
+ * How an instance is repaired. Begin with PH_REPAIR_OPTIONS_INIT; zero means the default
+ * everywhere.
+ */
+typedef struct ph_repair_options {
+    /** sizeof(ph_repair_options). */
+    uint32_t struct_size;
+    /**
+     * 1: remove lost messages from mailboxes and queue, after copying what is damaged to the
+     * directory lost. 0: name them only.
+     */
+    uint32_t drop_lost;
+    /**
+     * Called now and then; done and total begin anew with each pass. NULL: nobody wants to know.
+     */
+    ph_progress_fn progress;
+    /** Given to progress. Used only while ph_repair runs, so it has no drop function. */
+    void *progress_user_data;
+} ph_repair_options;
+
+/** Begins a ph_repair_options: its size, and zero everywhere else. */
+#define PH_REPAIR_OPTIONS_INIT { \
+    (uint32_t)sizeof(ph_repair_options), 0, 0, 0 \
+}
+
+/** The figures of a repair. Begin with PH_REPAIR_TOTALS_INIT. */
+typedef struct ph_repair_totals {
+    /** sizeof(ph_repair_totals). */
+    uint32_t struct_size;
+    /** Parts of the index that were made again. */
+    uint32_t rebuilt;
+    /** Rows of the index that came from exports. */
+    uint64_t imported;
+    /** Records of the log that were applied. */
+    uint64_t replayed;
+    /** Messages whose count of references was wrong and is right now. */
+    uint64_t recounted;
+    /** Messages that are lost. */
+    uint64_t lost;
+    /** Rows of mailboxes and entries of the queue that were removed. */
+    uint64_t dropped;
+    /** Problems that are left; 0: all is well. */
+    uint64_t problems;
+} ph_repair_totals;
+
+/** Begins a ph_repair_totals: its size, and zero everywhere else. */
+#define PH_REPAIR_TOTALS_INIT { \
+    (uint32_t)sizeof(ph_repair_totals), 0, 0, 0, 0, 0, 0, 0 \
+}
+
+/** A line of a repair's report. Begin with PH_REPAIR_ROW_INIT. */
+typedef struct ph_repair_row {
+    /** sizeof(ph_repair_row). */
+    uint32_t struct_size;
+    /** PH_REPAIR_... */
+    uint32_t kind;
+    /** One line in UTF-8. */
+    ph_bytes line;
+} ph_repair_row;
+
+/** Begins a ph_repair_row: its size, and zero everywhere else. */
+#define PH_REPAIR_ROW_INIT { \
+    (uint32_t)sizeof(ph_repair_row), 0, { 0, 0 } \
+}
+
+/**
  * What a server session is made with. Begin with PH_SMTP_SERVER_OPTIONS_INIT; zero means the
  * default everywhere.
  */
@@ -1306,7 +1410,8 @@ ph_status ph_instance_setup(const char *directory,
  *
  * Behaviour: takes the instance's lock, recovers what a crash left, reads configuration and
  * directory. Serves nothing yet: see ph_engine_start. Several engines may be open in one process,
- * each with its own instance.
+ * each with its own instance. On Windows the library stays loaded from the first engine on:
+ * FreeLibrary does not unload it.
  * Parameters: directory, the instance's directory, NUL-terminated UTF-8; options, or NULL for the
  * defaults; out, where the handle goes (NULL when the call fails); err, or NULL.
  * Returns: PH_OK or an error.
@@ -1939,6 +2044,87 @@ ph_status ph_check_json(ph_check *check,
  * Since: 0.1.
  */
 void ph_check_free(ph_check *check);
+
+/*
+ * == Repair of an instance ==
+ */
+
+/**
+ * Repairs an instance that nobody has open.
+ *
+ * Behaviour: makes the index again from its export and the log, counts references again, verifies
+ * everything, and names what is lost. Files of the log are never rewritten, and without drop_lost
+ * no message is removed. Takes as long as reading the instance a few times takes. Calling it again
+ * is allowed, also after it was interrupted.
+ * Parameters: directory, NUL-terminated UTF-8; options, or NULL for the defaults; out, where the
+ * report goes (NULL when the call fails); err, or NULL.
+ * Returns: PH_OK when the repair was made, whatever is left: see ph_repair_stats; or an error.
+ * Errors: PH_E_NOT_AN_INSTANCE, PH_E_FORMAT_NEWER, PH_E_LOCKED when it is open, PH_E_CORRUPT,
+ * PH_E_DISK_FULL, PH_E_IO, PH_E_INVALID_ARGUMENT, PH_E_STRUCT_SIZE, PH_E_NULL, PH_E_UTF8.
+ * Ownership: the report is the caller's, to be ended by ph_repair_free.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_repair(const char *directory,
+                    const ph_repair_options *options,
+                    ph_repair_report **out,
+                    ph_error *err);
+
+/**
+ * Reads the figures of a repair.
+ *
+ * Parameters: report; out, with struct_size set; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_repair_stats(ph_repair_report *report,
+                          ph_repair_totals *out,
+                          ph_error *err);
+
+/**
+ * Goes to the next line of a repair's report.
+ *
+ * Parameters: report; row, with struct_size set; err, or NULL.
+ * Returns: 0 (PH_OK): row is filled; 1 (PH_END): there is no next one, row is unchanged; or an
+ * error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_NULL.
+ * Ownership: what row points to is borrowed until ph_repair_free.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_repair_next(ph_repair_report *report,
+                         ph_repair_row *row,
+                         ph_error *err);
+
+/**
+ * Gives the whole report as one JSON document.
+ *
+ * Behaviour: an object with the numbers rebuilt, imported, replayed, recounted, dropped, the
+ * arrays of texts notes, damage, copies, problems, the array damaged of objects (file, from, to),
+ * and the array lost of objects (message, mailboxes, queued, sender, why). Later versions may add
+ * members.
+ * Parameters: report; out, where the view goes; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_NULL.
+ * Ownership: what out points to is borrowed until ph_repair_free.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_repair_json(ph_repair_report *report,
+                         ph_bytes *out,
+                         ph_error *err);
+
+/**
+ * Destroys a repair's report.
+ *
+ * Parameters: report, or NULL, which does nothing.
+ * Ownership: ends the report and everything borrowed from it.
+ * Thread: any thread, when no other call on the report runs.
+ * Since: 0.1.
+ */
+void ph_repair_free(ph_repair_report *report);
 
 /*
  * == Sessions: ph_smtp_server ==

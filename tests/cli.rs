@@ -310,12 +310,20 @@ fn an_instance_lives_from_set_up_to_the_last_stop() {
             .contains("postmaster")
     );
     assert!(fail(&home.on("serve", &[]), 1).contains("a server runs on"));
+    assert!(fail(&home.on("repair", &[]), 1).contains("is in use by"));
 
     server.signal("-TERM");
     let (code, log) = server.end();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("SIGTERM"), "{log}");
     assert!(!home.0.join("instance/control").exists());
+
+    let repaired = succeed(&home.on("repair", &["--drop-lost"]));
+    assert!(repaired.ends_with("all is well\n"), "{repaired}");
+    assert!(repaired.contains("the index is made again from"), "{repaired}");
+    let json = succeed(&home.on("repair", &["--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["problems"], serde_json::json!([]));
 
     // Offline: the same answers from the instance itself.
     assert_eq!(look(false), id);

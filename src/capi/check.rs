@@ -10,9 +10,9 @@ use super::status::{PH_END, ph_error, ph_status};
 use crate::error::{Error, Kind};
 use crate::store::CheckReport;
 
-/// Called while a check runs: done of total octets are verified.
+/// Called while a check or a repair runs: done of total octets are verified.
 ///
-/// Thread: the one that called ph_engine_check, before that returns. Must not throw or jump out, and must not call the
+/// Thread: the one that called ph_engine_check or ph_repair, before that returns. Must not throw or jump out, and must not call the
 /// same engine.
 pub type ph_progress_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, done: u64, total: u64)>;

@@ -43,6 +43,7 @@ mod pending;
 mod pop3_server;
 mod queue;
 mod record;
+mod repair;
 mod smtp_server;
 mod status;
 mod version;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use posthouse::engine::admin::{QueueRow, Request, Response};
+use posthouse::store::RepairOptions;
 
 use super::access::Access;
 use super::output::{columns, count, one_line, size, time};
@@ -379,6 +380,74 @@ pub fn check(instance: &Path) -> Outcome {
         writeln!(out, "all is well")?;
         Ok(())
     })
+}
+
+#[derive(Args)]
+pub struct RepairArgs {
+    #[command(flatten)]
+    instance: InstanceArgs,
+    /// Remove lost messages from mailboxes and queue, after copying what is damaged to DIR/lost
+    #[arg(long)]
+    drop_lost: bool,
+    /// Print the report as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn repair(args: &RepairArgs) -> Outcome {
+    let instance = &args.instance.instance;
+    let bar = ProgressBar::new(0).with_style(byte_style());
+    let options = RepairOptions { drop_lost: args.drop_lost, ..RepairOptions::default() };
+    let done = posthouse::engine::repair(instance, &options, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let report = done?;
+    let mut out = io::stdout().lock();
+    if args.json {
+        writeln!(out, "{}", report.to_json())?;
+    } else {
+        let lost: Vec<String> = report.lost.iter().map(ToString::to_string).collect();
+        let copies: Vec<String> = report.copies.iter().map(|p| p.display().to_string()).collect();
+        for (what, lines) in [
+            ("mended: ", &report.notes),
+            ("damaged: ", &report.damage),
+            ("lost: ", &lost),
+            ("copied to ", &copies),
+        ] {
+            for line in lines {
+                writeln!(out, "{what}{}", one_line(line))?;
+            }
+        }
+        // What is lost has been said.
+        for line in report.problems.iter().filter(|line| !lost.contains(line)) {
+            writeln!(out, "left: {}", one_line(line))?;
+        }
+        writeln!(
+            out,
+            "the index is made again from {} of exports and {} of the log; {} counted again",
+            count(report.imported, "row"),
+            count(report.replayed, "record"),
+            count(report.recounted, "message"),
+        )?;
+        if report.dropped > 0 {
+            let rows = count(report.dropped, "row");
+            writeln!(out, "{rows} of lost messages removed from mailboxes and queue")?;
+        }
+    }
+    if !report.problems.is_empty() {
+        let problems = count(report.problems.len() as u64, "problem");
+        let hint = match report.lost.is_empty() || args.drop_lost {
+            true => "",
+            false => "; --drop-lost removes the lost messages",
+        };
+        return Err(Failure::new(format!("{} has {problems}{hint}", instance.display())));
+    }
+    if !args.json {
+        writeln!(out, "all is well")?;
+    }
+    Ok(())
 }
 
 /// How progress in bytes is drawn.

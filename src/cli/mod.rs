@@ -51,6 +51,8 @@ enum Command {
     Mailbox(administration::Mailbox),
     /// Verify every checksum and reference of an instance
     Check(InstanceArgs),
+    /// Make the index of an instance again, and say which messages are lost; nobody may have it open
+    Repair(administration::RepairArgs),
     /// Stop the server of an instance as SIGTERM does
     Stop(InstanceArgs),
     /// Try it: an instance in a temporary directory, real mail in and out, then it keeps serving
@@ -121,6 +123,7 @@ pub fn run() -> ExitCode {
         Command::Queue(command) => administration::queue(command),
         Command::Mailbox(command) => administration::mailbox(command),
         Command::Check(args) => administration::check(&args.instance),
+        Command::Repair(args) => administration::repair(&args),
         Command::Stop(args) => administration::stop(&args.instance),
         Command::Demo(args) => demo::run(&args),
         Command::Version => version(),

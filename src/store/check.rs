@@ -12,15 +12,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use super::body::chunk_record_len;
 use super::index::row::{self, Place};
 use super::index::{IndexView, Space};
-use super::record::{MessageMeta, Record, Type};
+use super::record::{ChunkPlace, MessageMeta, Record, Type};
 use super::recovery::{self, Chain};
-use super::segment::{self, Found, HEADER_BYTES, Scanner};
-use super::{CheckReport, Core, Lane, MessageId, RecipientState};
-use crate::error::{Error, Result};
+use super::segment::{self, Found, HEADER_BYTES, Scanner, SegmentHeader};
+use super::{
+    CheckReport, Core, DamagedRange, Lane, LostMessage, MessageId, RecipientState, export,
+};
+use crate::error::{Error, Kind, Result};
 use crate::vfs::Open;
 
 /// Problems that are listed; what is beyond is counted in one line.
@@ -39,8 +43,19 @@ pub fn check(core: &Core, progress: &mut dyn FnMut(u64, u64)) -> Result<CheckRep
         let again = check.references(Some(&suspects))?;
         suspects.retain(|line, _| again.contains_key(line));
     }
-    for line in suspects.into_keys() {
-        check.problem(line);
+    let mut lost = BTreeMap::new();
+    for (line, suspect) in suspects {
+        match suspect {
+            Some(message) => {
+                lost.insert(message.message, message);
+            }
+            None => check.problem(line),
+        }
+    }
+    check.name_holders(&mut lost)?;
+    for message in lost.into_values() {
+        check.problem(message.to_string());
+        check.report.lost.push(message);
     }
     if check.beyond > 0 {
         let line = format!("and {} more problems", check.beyond);
@@ -49,8 +64,8 @@ pub fn check(core: &Core, progress: &mut dyn FnMut(u64, u64)) -> Result<CheckRep
     Ok(check.report)
 }
 
-/// What looks wrong, as lines.
-type Suspects = BTreeMap<String, ()>;
+/// What looks wrong, as lines, with the message whose bytes are not there where that is what is wrong.
+type Suspects = BTreeMap<String, Option<LostMessage>>;
 
 struct Check<'a> {
     core: &'a Core,
@@ -67,12 +82,66 @@ impl Check<'_> {
         }
     }
 
+    fn damaged(&mut self, path: &Path, from: u64, to: u64, why: &str) {
+        self.problem(format!("{}: bytes {from} to {to}: {why}", path.display()));
+        self.report.damaged.push(DamagedRange { file: path.to_path_buf(), from, to });
+    }
+
+    /// Says of each lost message who holds it.
+    fn name_holders(&self, lost: &mut BTreeMap<MessageId, LostMessage>) -> Result<()> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for home in &self.core.homes {
+            let view = home.view()?;
+            view.range(Space::Pack, Bound::Unbounded, Bound::Unbounded, &mut |key, value| {
+                if let (Ok((account, mailbox)), Ok(rows)) =
+                    (row::mailbox_of(key), row::decode_pack(value))
+                {
+                    for row in rows {
+                        if let Some(lost) = lost.get_mut(&row.message) {
+                            lost.mailboxes.push((account, mailbox, row.uid));
+                        }
+                    }
+                }
+                true
+            })?;
+            view.range(Space::Queue, Bound::Unbounded, Bound::Unbounded, &mut |key, value| {
+                if let Ok(id) = row::message_of(key)
+                    && let Some(lost) = lost.get_mut(&id)
+                {
+                    lost.queued = true;
+                    lost.sender = row::decode_queue(id, value).ok().map(|e| e.envelope.from);
+                }
+                true
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Verifies the exports of all lanes.
+    fn exports(&mut self, progress: &mut dyn FnMut(u64)) -> Result<()> {
+        let core = self.core;
+        for lane in (0_u8..).take(core.lanes()).map(Lane) {
+            for lsn in export::list(core.fs.as_ref(), &core.dir, lane)? {
+                match export::verify(core.fs.as_ref(), &core.dir, &core.uuid, lane, lsn, progress) {
+                    Ok(_) => self.report.exports = self.report.exports.saturating_add(1),
+                    // A newer one has taken its place meanwhile.
+                    Err(e) if e.kind() == Kind::PathNotFound => {}
+                    Err(e) => self.problem(e.to_string()),
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn log(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let core = self.core;
         // Ends first: what is written while we look lies behind them.
         let ends: Vec<_> = core.homes.iter().map(|home| *home.tail.lock()).collect();
         let chains = recovery::survey(core.fs.as_ref(), &core.dir, &core.uuid, core.lanes() + 1)?;
         let total = chains.iter().fold(0_u64, |sum, chain| sum.saturating_add(chain.bytes()));
+        let total = total.saturating_add(export::bytes(core.fs.as_ref(), &core.dir)?);
         let mut done = 0_u64;
         progress(0, total);
         for (number, chain) in (0_u8..).zip(&chains) {
@@ -82,7 +151,10 @@ impl Check<'_> {
                 progress(done.min(total), total);
             })?;
         }
-        Ok(())
+        self.exports(&mut |bytes| {
+            done = done.saturating_add(bytes);
+            progress(done.min(total), total);
+        })
     }
 
     /// Verifies a lane up to `end` (segment, offset); without it, up to what cannot be read.
@@ -94,17 +166,22 @@ impl Check<'_> {
         progress: &mut dyn FnMut(u64),
     ) -> Result<()> {
         let mut lsn = 0;
+        // Segments up to here may have been freed. What lives in the large lane is known by reference.
+        let freed = match self.core.home(lane) {
+            Some(home) => home.exported.load(Ordering::Acquire),
+            None => u64::MAX,
+        };
         for (place, found) in chain.segments.iter().enumerate() {
             let last = place + 1 == chain.segments.len();
             let path = segment::path(&self.core.dir, lane.0, found.number);
             self.report.segments = self.report.segments.saturating_add(1);
             let Some(header) = found.header else {
-                self.problem(format!("{}: the header is damaged", path.display()));
+                self.damaged(&path, 0, found.len, "both copies of the header are damaged");
                 progress(found.len);
                 continue;
             };
-            if header.previous_lsn > lsn && place > 0 {
-                let (a, b) = (lsn.saturating_add(1), header.previous_lsn);
+            if header.previous_lsn > lsn.max(freed) {
+                let (a, b) = (lsn.max(freed).saturating_add(1), header.previous_lsn);
                 self.problem(format!(
                     "{}: records {a} to {b} before it are missing",
                     path.display()
@@ -119,6 +196,16 @@ impl Check<'_> {
             let reading = |e: std::io::Error| Error::io("read", &path, &e);
             let file =
                 self.core.fs.open(&path, Open::Read).map_err(|e| Error::io("open", &path, &e))?;
+            for (copy, from) in SegmentHeader::copies(file.as_ref(), &self.core.uuid)
+                .map_err(reading)?
+                .iter()
+                .zip([0, HEADER_BYTES / 2])
+            {
+                if copy.is_none() {
+                    let to = from.saturating_add(HEADER_BYTES / 2);
+                    self.damaged(&path, from, to, "one of the header's two copies is damaged");
+                }
+            }
             let mut scanner = Scanner::new(file.as_ref(), header.salt, limit.unwrap_or(u64::MAX))
                 .map_err(reading)?;
             let mut at = HEADER_BYTES;
@@ -145,26 +232,21 @@ impl Check<'_> {
                     Found::Blank => "records are missing",
                     Found::Bad(why) => why,
                 };
-                if limit.is_none() && last {
-                    // The large lane's end is not known from outside; its chunks are checked by reference.
-                    break;
-                }
                 match scanner
                     .search(at.saturating_add(8), lsn.saturating_add(1))
                     .map_err(reading)?
                 {
                     Some((next, h)) => {
                         let records = h.lsn.saturating_sub(lsn).saturating_sub(1);
-                        self.problem(format!(
-                            "{}: bytes {at} to {next}: {why} ({records} records)",
-                            path.display()
-                        ));
+                        self.damaged(&path, at, next, &format!("{why} ({records} records)"));
                         lsn = h.lsn.saturating_sub(1);
                         at = next;
                     }
+                    // Nothing tells where the large lane ends; its chunks are checked by reference.
+                    None if limit.is_none() && last => break,
                     None => {
                         let end = limit.unwrap_or(scanner.end());
-                        self.problem(format!("{}: bytes {at} to {end}: {why}", path.display()));
+                        self.damaged(&path, at, end, why);
                         break;
                     }
                 }
@@ -182,8 +264,9 @@ impl Check<'_> {
         let mut held: BTreeMap<MessageId, i64> = BTreeMap::new();
         let mut crossing: BTreeMap<MessageId, i64> = BTreeMap::new();
         let mut queued: BTreeSet<MessageId> = BTreeSet::new();
+        let mut gone: Vec<LostMessage> = Vec::new();
         let mut suspect = |line: String| {
-            suspects.insert(line, ());
+            suspects.insert(line, None);
         };
         for (lane, view) in (0_u8..).zip(&views) {
             let mut figures: BTreeMap<Vec<u8>, (u64, u64, u32)> = BTreeMap::new();
@@ -278,17 +361,21 @@ impl Check<'_> {
                     suspect(format!("message {id}: {line}"));
                 }
                 // What lies at its place does not change: looking once is enough, unless it looked wrong.
-                let line = format!("message {id}: its record is damaged or not at its place");
-                if again.is_none_or(|again| again.contains_key(&line)) && !self.stands(id, &place) {
-                    suspect(line);
+                if again.is_none_or(|again| again.contains_key(&line_of(id)))
+                    && let Err((why, ranges)) = self.stands(id, &place)
+                {
+                    gone.push(lost(id, why, ranges));
                 }
             }
         }
         for id in held.into_keys() {
-            suspect(format!("message {id}: a mailbox holds it, its record is not known"));
+            gone.push(lost(id, "a mailbox holds it, its record is not known".into(), Vec::new()));
         }
         for id in queued {
-            suspect(format!("message {id}: the queue holds it, its record is not known"));
+            gone.push(lost(id, "the queue holds it, its record is not known".into(), Vec::new()));
+        }
+        for message in gone {
+            suspects.insert(line_of(message.message), Some(message));
         }
         if again.is_none() {
             self.report.messages = messages as u64;
@@ -297,13 +384,48 @@ impl Check<'_> {
         Ok(suspects)
     }
 
-    /// Whether a message's record, and each of its chunks, is where the index says.
-    fn stands(&self, id: MessageId, place: &Place) -> bool {
+    /// Whether a message's record, and each of its chunks, is where the index says; else why not, and where.
+    fn stands(
+        &self,
+        id: MessageId,
+        place: &Place,
+    ) -> std::result::Result<(), (String, Vec<DamagedRange>)> {
         let mut buffer = Vec::new();
-        let Ok(segment) = self.core.segment(id.lane(), place.segment) else { return false };
-        let Ok(header) = segment.read_record(place.offset, place.len, &mut buffer) else {
-            return false;
+        let mut flaws: Vec<(String, DamagedRange)> = Vec::new();
+        let range = |lane: Lane, segment: u64, from: u64, len: u64| DamagedRange {
+            file: segment::path(&self.core.dir, lane.0, segment),
+            from,
+            to: from.saturating_add(len),
         };
+        if let Err(why) = self.record_stands(id, place, &mut buffer) {
+            flaws.push((why, range(id.lane(), place.segment, place.offset, place.len)));
+        }
+        let large = self.core.large_lane();
+        let mut left = place.size;
+        for (index, chunk) in (0_u32..).zip(&place.chunks) {
+            let (len, rest) = chunk_record_len(left);
+            left = rest;
+            if let Err(why) = self.chunk_stands(id, index, chunk, len, &mut buffer) {
+                flaws.push((why, range(large, chunk.segment, chunk.offset, len)));
+            }
+        }
+        let Some((why, _)) = flaws.first() else { return Ok(()) };
+        let why = match flaws.len() {
+            1 => why.clone(),
+            n => format!("{why}, and {} more places", n - 1),
+        };
+        Err((why, flaws.into_iter().map(|(_, range)| range).collect()))
+    }
+
+    fn record_stands(
+        &self,
+        id: MessageId,
+        place: &Place,
+        buffer: &mut Vec<u8>,
+    ) -> std::result::Result<(), String> {
+        let segment = self.core.segment(id.lane(), place.segment).map_err(|e| e.to_string())?;
+        let header =
+            segment.read_record(place.offset, place.len, buffer).map_err(|e| e.to_string())?;
         let body = buffer.get(super::record::HEADER_LEN..).unwrap_or_default();
         let body = body.get(..header.body_len as usize).unwrap_or_default();
         let fits = match MessageMeta::decode(body) {
@@ -317,19 +439,41 @@ impl Check<'_> {
             }
             Err(_) => false,
         };
-        let mut left = place.size;
-        fits && (0_u32..).zip(&place.chunks).all(|(index, chunk)| {
-            let (len, rest) = chunk_record_len(left);
-            left = rest;
-            let Ok(segment) = self.core.segment(self.core.large_lane(), chunk.segment) else {
-                return false;
-            };
-            let Ok(header) = segment.read_record(chunk.offset, len, &mut buffer) else {
-                return false;
-            };
-            let body = buffer.get(super::record::HEADER_LEN..).unwrap_or_default();
-            let body = body.get(..header.body_len as usize).unwrap_or_default();
-            matches!(Record::decode(&header, body), Ok(Record::Chunk(head)) if head.message == id && head.index == index)
-        })
+        if fits {
+            Ok(())
+        } else {
+            Err(segment.damaged(place.offset, "another record is at its place").to_string())
+        }
     }
+
+    fn chunk_stands(
+        &self,
+        id: MessageId,
+        index: u32,
+        chunk: &ChunkPlace,
+        len: u64,
+        buffer: &mut Vec<u8>,
+    ) -> std::result::Result<(), String> {
+        let segment =
+            self.core.segment(self.core.large_lane(), chunk.segment).map_err(|e| e.to_string())?;
+        let header = segment.read_record(chunk.offset, len, buffer).map_err(|e| e.to_string())?;
+        let body = buffer.get(super::record::HEADER_LEN..).unwrap_or_default();
+        let body = body.get(..header.body_len as usize).unwrap_or_default();
+        match Record::decode(&header, body) {
+            Ok(Record::Chunk(head)) if head.message == id && head.index == index => Ok(()),
+            _ => Err(segment
+                .damaged(chunk.offset, &format!("chunk {index} is not at its place"))
+                .to_string()),
+        }
+    }
+}
+
+/// The line by which a lost message is known from one look to the next.
+fn line_of(id: MessageId) -> String {
+    format!("message {id}: lost")
+}
+
+fn lost(message: MessageId, why: String, ranges: Vec<DamagedRange>) -> LostMessage {
+    let (mailboxes, queued, sender) = (Vec::new(), false, None);
+    LostMessage { message, mailboxes, queued, sender, why, ranges }
 }

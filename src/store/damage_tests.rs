@@ -362,3 +362,366 @@ fn every_page_of_the_index_may_be_lost() {
     look("missing", &|state| state.remove_file(&index).unwrap());
     assert!(rebuilt as usize > pages, "{rebuilt} rebuilt for {pages} pages");
 }
+
+/// A record as it lies on disk.
+struct Lying {
+    path: PathBuf,
+    lane: u8,
+    at: u64,
+    body: u64,
+    len: u64,
+    /// The message whose bytes it holds.
+    message: Option<MessageId>,
+    /// Whether nothing follows it in its lane.
+    last: bool,
+}
+
+fn records(memory: &Disk, fs: &Arc<dyn Fs>, dir: &Path, lanes: usize) -> Vec<Lying> {
+    let uuid = format::Format::read(fs.as_ref(), dir).unwrap().uuid;
+    let chains = recovery::survey(fs.as_ref(), dir, &uuid, lanes).unwrap();
+    let mut all: Vec<Lying> = Vec::new();
+    for (lane, chain) in (0_u8..).zip(&chains) {
+        for found in &chain.segments {
+            let path = segment::path(dir, lane, found.number);
+            let file = memory.open(&path, Open::Read).unwrap();
+            let salt = found.header.unwrap().salt;
+            let end = found.end.unwrap_or(u64::MAX);
+            let mut scanner = segment::Scanner::new(file.as_ref(), salt, end).unwrap();
+            let mut at = segment::HEADER_BYTES;
+            while let segment::Found::Record(header) = scanner.record(at).unwrap() {
+                let body = scanner.body(at, &header).unwrap();
+                let message = match record::Record::decode(&header, body).unwrap() {
+                    record::Record::Message(meta) => Some(meta.id),
+                    record::Record::Chunk(head) => Some(head.message),
+                    _ => None,
+                };
+                let (body, len) = (u64::from(header.body_len), header.record_len());
+                all.push(Lying { path: path.clone(), lane, at, body, len, message, last: false });
+                at += len;
+            }
+        }
+        if let Some(last) = all.last_mut().filter(|last| last.lane == lane) {
+            last.last = true;
+        }
+    }
+    all
+}
+
+fn flip(memory: &Disk, path: &Path, at: u64) {
+    let file = file(memory, path);
+    let mut byte = [0];
+    vfs::read_exact_at(file.as_ref(), &mut byte, at).unwrap();
+    file.write_at(&[byte[0] ^ 0x08], at).unwrap();
+}
+
+/// A store with several segments, as it was before the damage.
+struct Whole {
+    memory: Disk,
+    dir: PathBuf,
+    expected: Listing,
+    /// Every message ever kept.
+    known: std::collections::HashSet<Vec<u8>>,
+    records: Vec<Lying>,
+}
+
+const ACCOUNTS: u32 = 2;
+
+fn whole() -> Whole {
+    let (memory, fs, dir) = make(1);
+    let mut known = std::collections::HashSet::new();
+    for n in 0..3 {
+        let store = open(&fs, &dir);
+        fill(&store, n, ACCOUNTS);
+        store.close().unwrap();
+    }
+    for n in 0..3 {
+        for size in [10_usize, 700, 3000, 9000] {
+            known.insert(pattern(size, n * 100 + size as u32));
+        }
+        for (size, seed) in [(300_000 + n as usize, n), (1500, n), (100, n)] {
+            known.insert(pattern(size, seed));
+        }
+    }
+    let store = open(&fs, &dir);
+    let expected = listing(&store, ACCOUNTS);
+    healthy(&store);
+    store.close().unwrap();
+    let records = records(&memory, &fs, &dir, 2);
+    assert!(segments(&memory, &dir).len() >= 6 && records.len() > 60);
+    Whole { memory, dir, expected, known, records }
+}
+
+impl Whole {
+    /// What must hold whatever was damaged at `path`, when these messages are.
+    fn look(
+        &self,
+        state: &Disk,
+        path: &Path,
+        affected: &[MessageId],
+        kept: bool,
+        what: &str,
+    ) -> (RecoveryReport, CheckReport) {
+        let index = self.dir.join("index/00.redb");
+        if !kept {
+            state.remove_file(&index).unwrap();
+        }
+        let store = open(&shared(state), &self.dir);
+        let report = store.recovery_report().clone();
+        assert_eq!(report.rebuilt, u32::from(!kept), "{what}");
+        let problems = store.check(&mut |_, _| {}).unwrap();
+        let name = path.display().to_string();
+        let mut seen = std::collections::BTreeSet::new();
+        for account in 1..=ACCOUNTS {
+            let account_id = AccountId(account);
+            let rows = store.mailbox_scan(account_id, MailboxId::INBOX, 0, usize::MAX).unwrap();
+            let before = &self.expected.rows[account as usize - 1];
+            if kept {
+                assert_eq!(&rows, before, "{what}");
+            }
+            for row in &rows {
+                let was = before.iter().position(|b| b.message == row.message);
+                match read(&store, row.message) {
+                    Ok(bytes) => match was {
+                        Some(was) => {
+                            assert_eq!(row.uid, before[was].uid, "{what}");
+                            assert!(
+                                bytes == self.expected.bodies[account as usize - 1][was],
+                                "{what}: wrong bytes"
+                            );
+                            seen.insert(row.message);
+                        }
+                        None => assert!(self.known.contains(&bytes), "{what}: wrong bytes"),
+                    },
+                    Err(e) => {
+                        assert_eq!(e.kind(), Kind::Corrupt, "{what}: {e}");
+                        assert!(e.message().contains(&name), "{what}: {e}");
+                        assert!(affected.contains(&row.message), "{what}: {e}");
+                        let holder = format!("account {account}, mailbox 1, UID {}", row.uid);
+                        assert!(
+                            problems
+                                .problems
+                                .iter()
+                                .any(|p| p.contains(&holder) && p.contains(&name)),
+                            "{what}: {:?}",
+                            problems.problems
+                        );
+                        assert!(problems.lost.iter().any(|lost| lost.message == row.message
+                            && lost.mailboxes == [(account_id, MailboxId::INBOX, row.uid)]));
+                    }
+                }
+            }
+            for row in before {
+                let fine = seen.contains(&row.message) || affected.contains(&row.message);
+                assert!(fine, "{what}: UID {} of account {account} is not served", row.uid);
+            }
+        }
+        for (entry, bytes) in self.expected.queue.iter().zip(&self.expected.queued) {
+            let found = store.queue_entry(entry.message).unwrap();
+            if affected.contains(&entry.message) {
+                if kept {
+                    let e = read(&store, entry.message).unwrap_err();
+                    assert_eq!(e.kind(), Kind::Corrupt, "{what}");
+                    assert!(problems.problems.iter().any(|p| {
+                        p.contains(&entry.message.to_string()) && p.contains("in the queue")
+                    }));
+                }
+            } else {
+                assert_eq!(found.as_ref(), Some(entry), "{what}");
+                assert!(read(&store, entry.message).unwrap() == *bytes, "{what}");
+            }
+        }
+        if kept {
+            assert_eq!(store.scan(Table::Value).unwrap(), self.expected.table, "{what}");
+        }
+        store.close().unwrap();
+        (report, problems)
+    }
+}
+
+#[test]
+fn every_region_of_every_segment_may_be_flipped() {
+    let whole = whole();
+    for (number, record) in whole.records.iter().enumerate() {
+        // The header's fields in turn, the body's ends and middle, and the padding, which nobody reads.
+        let field = [1, 6, 8, 10, 14, 20, 26, 30][number % 8];
+        let mut places: Vec<(u64, bool)> = vec![(record.at + field, true)];
+        let body = record.at + 32;
+        if record.body > 0 {
+            places.extend([0, record.body / 2, record.body - 1].map(|at| (body + at, true)));
+        }
+        if record.len > 32 + record.body {
+            places.push((record.at + record.len - 1, false));
+        }
+        // With the index all of them; without it the log is read in the same way for all.
+        for (n, (at, matters)) in places.into_iter().enumerate() {
+            for kept in [true, false] {
+                if !kept && n % 4 != number % 4 {
+                    continue;
+                }
+                let state = whole.memory.copy();
+                flip(&state, &record.path, at);
+                let what = format!("{} byte {at}, index kept: {kept}", record.path.display());
+                let affected: Vec<_> = record.message.filter(|_| matters).into_iter().collect();
+                let (report, check) = whole.look(&state, &record.path, &affected, kept, &what);
+                if matters && !record.last {
+                    whole_named(&check, &record.path, &what);
+                    if !kept && record.lane == 0 {
+                        let name = format!("{}: bytes {}", record.path.display(), record.at);
+                        let damage = &report.damage;
+                        assert!(damage.iter().any(|d| d.starts_with(&name)), "{what}: {damage:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn whole_named(check: &CheckReport, path: &Path, what: &str) {
+    let name = path.display().to_string();
+    let problems = &check.problems;
+    assert!(problems.iter().any(|p| p.contains(&name)), "{what}: check says {problems:?}");
+    assert!(check.damaged.iter().any(|range| range.file == path), "{what}: {:?}", check.damaged);
+}
+
+#[test]
+fn a_segments_header_may_be_flipped() {
+    let whole = whole();
+    let mut paths: Vec<PathBuf> = whole.records.iter().map(|r| r.path.clone()).collect();
+    paths.dedup();
+    for (number, path) in paths.into_iter().enumerate() {
+        let all = [9, 12, 20, 33, 41, 49, 53, 57, 65, 73, 81, 89, 1000, 2047, 2048, 2100, 4095];
+        for at in all.into_iter().skip(number % 3).step_by(3) {
+            let kept = at % 2 == 0;
+            let state = whole.memory.copy();
+            flip(&state, &path, at);
+            let what = format!("{} byte {at}, index kept: {kept}", path.display());
+            let (_, check) = whole.look(&state, &path, &[], kept, &what);
+            whole_named(&check, &path, &what);
+        }
+        // Both copies: the segment is lost, the others are not.
+        let affected: Vec<_> =
+            whole.records.iter().filter(|r| r.path == path).filter_map(|r| r.message).collect();
+        for kept in [true, false] {
+            let state = whole.memory.copy();
+            flip(&state, &path, 40);
+            flip(&state, &path, 2048 + 50);
+            let what = format!("{} both headers, index kept: {kept}", path.display());
+            let (_, check) = whole.look(&state, &path, &affected, kept, &what);
+            whole_named(&check, &path, &what);
+        }
+    }
+}
+
+fn repair(state: &Disk, dir: &Path, drop_lost: bool) -> RepairReport {
+    let options = RepairOptions { drop_lost, open: options() };
+    Store::repair(shared(state), SystemClock::shared(), dir, &options, &mut |_, _| {}).unwrap()
+}
+
+#[test]
+fn repairing_what_is_well_changes_nothing_that_is_served() {
+    let whole = whole();
+    let report = repair(&whole.memory, &whole.dir, true);
+    assert_eq!((report.rebuilt, report.recounted, report.dropped), (1, 0, 0));
+    assert!(report.imported > 0, "{report:?}");
+    assert_eq!(report.problems, Vec::<String>::new());
+    assert!(report.lost.is_empty() && report.damaged.is_empty() && report.copies.is_empty());
+    assert!(whole.memory.metadata(&whole.dir.join("lost")).is_err());
+    let store = open(&shared(&whole.memory), &whole.dir);
+    assert_eq!(listing(&store, ACCOUNTS), whole.expected);
+    healthy(&store);
+}
+
+#[test]
+fn repair_names_what_is_lost_and_drops_it_only_when_it_is_asked_to() {
+    let whole = whole();
+    let queued = whole.expected.queue[0].message;
+    let held = whole.expected.rows[1][0];
+    let large = whole.expected.rows[0].iter().find(|row| row.size > 100_000).unwrap().message;
+    let gone = [queued, held.message, large];
+    let state = whole.memory.copy();
+    let mut damaged = Vec::new();
+    for record in whole.records.iter().filter(|r| r.message.is_some_and(|m| gone.contains(&m))) {
+        // Of the large one a chunk only.
+        if record.message != Some(large) || record.lane == 1 {
+            flip(&state, &record.path, record.at + 40);
+            damaged.push(record.path.clone());
+        }
+    }
+    let damaged: Vec<_> = damaged.into_iter().map(|path| (bytes_of(&state, &path), path)).collect();
+    let report = repair(&state, &whole.dir, false);
+    assert_eq!(report.dropped, 0);
+    let mut lost: Vec<_> = report.lost.iter().map(|lost| lost.message).collect();
+    let mut expected = gone.to_vec();
+    (lost.sort(), expected.sort());
+    assert_eq!(lost, expected);
+    let of = |id| report.lost.iter().find(|lost| lost.message == id).unwrap();
+    assert!(of(queued).queued && of(queued).sender.as_deref() == Some(b"sender@example.test"));
+    assert_eq!(of(held.message).mailboxes, [(AccountId(2), MailboxId::INBOX, held.uid)]);
+    assert!(!report.problems.is_empty() && report.copies.is_empty());
+    let store = open(&shared(&state), &whole.dir);
+    assert_eq!(store.mailboxes(AccountId(1)).unwrap(), whole.expected.heads[0]);
+    assert_eq!(store.queue_scan(None, 100).unwrap(), whole.expected.queue);
+    store.close().unwrap();
+
+    let report = repair(&state, &whole.dir, true);
+    assert_eq!((report.lost.len(), report.dropped), (3, 3));
+    assert!(report.copies.len() >= 3, "{:?}", report.copies);
+    for copy in &report.copies {
+        assert!(state.metadata(copy).unwrap().len > 0);
+    }
+    for (bytes, path) in &damaged {
+        assert!(bytes_of(&state, path) == *bytes, "{}", path.display());
+    }
+    let store = open(&shared(&state), &whole.dir);
+    let now = listing(&store, ACCOUNTS);
+    for account in 0..ACCOUNTS as usize {
+        let keep = |message: &MessageId| !gone.contains(message);
+        let before = whole.expected.rows[account].iter().filter(|row| keep(&row.message));
+        assert!(now.rows[account].iter().eq(before), "account {account}");
+        let before = whole.expected.rows[account].iter().zip(&whole.expected.bodies[account]);
+        let before = before.filter(|(row, _)| keep(&row.message)).map(|(_, body)| body);
+        assert!(now.bodies[account].iter().eq(before), "account {account}");
+    }
+    assert_eq!(now.queue[..], whole.expected.queue[1..]);
+    let check = store.check(&mut |_, _| {}).unwrap();
+    assert_eq!(check.lost, Vec::new(), "nobody misses anything any more");
+    assert_eq!(check.problems.len(), check.damaged.len(), "{:?}", check.problems);
+    store.close().unwrap();
+    // And the index that was made again agrees, whatever becomes of it.
+    state.remove_file(&whole.dir.join("index/00.redb")).unwrap();
+    let store = open(&shared(&state), &whole.dir);
+    assert_eq!(listing(&store, ACCOUNTS), now);
+}
+
+#[test]
+fn repair_counts_references_again() {
+    let whole = whole();
+    let fs = shared(&whole.memory);
+    let store = open(&fs, &whole.dir);
+    let rows = &whole.expected.rows[0];
+    let (high, low) = (rows[0].message, rows[1].message);
+    let recipients = Vec::new();
+    let change = Change::Queue { message: high, recipients, references: 2 };
+    let lower = Change::Deliver {
+        message: low,
+        account: AccountId(2),
+        mailbox: MailboxId::INBOX,
+        size: rows[1].size,
+        received: rows[1].received,
+        flags: 0,
+    };
+    let lane = Lane(0);
+    store.commit(lane, vec![change, lower]).wait().unwrap();
+    store.commit(lane, vec![Change::Unreference { message: low, count: 1 }]).wait().unwrap();
+    assert!(!store.check(&mut |_, _| {}).unwrap().problems.is_empty());
+    store.close().unwrap();
+    let report = repair(&whole.memory, &whole.dir, false);
+    assert_eq!((report.recounted, report.problems.len()), (2, 0), "{report:?}");
+    let store = open(&fs, &whole.dir);
+    healthy(&store);
+    let home = &store.handle.core.homes[0];
+    for (message, count) in [(high, 1), (low, 2)] {
+        let value = home.view().unwrap().get(Space::Place, &row::message_key(message)).unwrap();
+        assert_eq!(row::Place::decode(&value.unwrap()).unwrap().references, count);
+    }
+}

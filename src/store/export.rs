@@ -213,6 +213,13 @@ fn entries(fs: &dyn Fs, dir: &Path) -> Result<Vec<vfs::Entry>> {
     }
 }
 
+/// Bytes of all exports.
+pub fn bytes(fs: &dyn Fs, dir: &Path) -> Result<u64> {
+    let entries = entries(fs, dir)?;
+    let exports = entries.iter().filter(|entry| entry.name.ends_with(SUFFIX));
+    Ok(exports.fold(0, |sum, entry| sum.saturating_add(entry.len)))
+}
+
 /// Removes what an earlier opening prepared and did not finish.
 pub fn sweep(fs: &dyn Fs, dir: &Path) -> Result<()> {
     for entry in entries(fs, dir)? {

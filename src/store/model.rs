@@ -1,5 +1,8 @@
 //! What the store keeps, as the rooms above see it: changes that go in, rows that come out.
 
+use std::fmt;
+use std::path::PathBuf;
+
 use super::{AccountId, Body, MailboxId, MessageId};
 
 /// Bits of [`Envelope::flags`].
@@ -311,6 +314,57 @@ pub struct CheckReport {
     pub messages: u64,
     /// Queue entries.
     pub queue_entries: u64,
+    /// Exports of the index verified.
+    pub exports: u64,
     /// One line a problem, each naming its file and offset or its message. Empty: all is well.
     pub problems: Vec<String>,
+    /// Ranges of segments that cannot be read. Each is a problem as well.
+    pub damaged: Vec<DamagedRange>,
+    /// Messages whose bytes cannot be served. Each is a problem as well.
+    pub lost: Vec<LostMessage>,
+}
+
+/// Bytes of a segment that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DamagedRange {
+    /// The segment's file.
+    pub file: PathBuf,
+    /// The first byte.
+    pub from: u64,
+    /// Behind the last byte.
+    pub to: u64,
+}
+
+/// A message whose bytes are damaged, and who misses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostMessage {
+    /// The message.
+    pub message: MessageId,
+    /// Mailboxes that hold it: account, mailbox, UID.
+    pub mailboxes: Vec<(AccountId, MailboxId, u32)>,
+    /// Whether the queue holds it.
+    pub queued: bool,
+    /// Reverse-path, where it is known.
+    pub sender: Option<Vec<u8>>,
+    /// What is wrong, with file and offset.
+    pub why: String,
+    /// Where its bytes should be.
+    pub ranges: Vec<DamagedRange>,
+}
+
+impl fmt::Display for LostMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "message {}: {}", self.message, self.why)?;
+        for (n, (account, mailbox, uid)) in self.mailboxes.iter().enumerate() {
+            let by = if n == 0 { "; held by" } else { " and" };
+            write!(f, "{by} account {}, mailbox {}, UID {uid}", account.0, mailbox.0)?;
+        }
+        if self.queued {
+            f.write_str("; in the queue")?;
+        }
+        if let Some(sender) = &self.sender {
+            write!(f, "; from <{}>", String::from_utf8_lossy(sender))?;
+        }
+        Ok(())
+    }
 }

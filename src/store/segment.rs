@@ -4,7 +4,8 @@
 //! It starts with a header of 4 KiB; records follow without gaps. It is prepared under a name that
 //! ends in `.new`: space allocated, then, when the lane moves to it, its header written and synced,
 //! the file renamed and the directory synced. So a segment with its final name always has a whole
-//! header, and a header that cannot be read is damage.
+//! header, and a header that cannot be read is damage. It stands there twice, 2 KiB each with a checksum of its
+//! own, so that one damaged sector does not cost the whole segment.
 //!
 //! The header tells where the segment before it ends and with which LSN. What stands behind that end
 //! is void: a torn group, or one whose write failed. It can never come back, because readers stop at
@@ -26,6 +27,9 @@ use crate::vfs::{File, Fs, Open};
 pub const DIRECTORY: &str = "seg";
 /// Bytes of a segment's header, and offset of its first record.
 pub const HEADER_BYTES: u64 = 4096;
+
+/// Bytes of each of the header's two copies.
+const COPY_BYTES: usize = HEADER_BYTES as usize / 2;
 
 const MAGIC: &[u8; 8] = b"PHSEGMNT";
 /// Bytes that a scan reads at once.
@@ -75,12 +79,14 @@ impl SegmentHeader {
         out.extend_from_slice(&self.capacity.to_le_bytes());
         // Feature bits: a reader that does not know one that is set must not read the segment.
         out.extend_from_slice(&0_u32.to_le_bytes());
-        out.resize(HEADER_BYTES as usize - 4, 0);
+        out.resize(COPY_BYTES - 4, 0);
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
+        out.extend_from_within(..);
         out
     }
 
+    /// The header in one of its copies.
     fn decode(bytes: &[u8]) -> std::result::Result<SegmentHeader, Malformed> {
         let (fields, crc) = bytes.split_last_chunk::<4>().ok_or(Malformed)?;
         let mut reader = Reader::new(fields);
@@ -106,14 +112,22 @@ impl SegmentHeader {
         if major > super::format::MAJOR || features != 0 { Err(Malformed) } else { Ok(header) }
     }
 
-    /// Reads the header of a segment file; `None` when it is not valid for this store.
+    /// Reads the header of a segment file; `None` when neither copy is valid for this store.
     pub fn read(file: &dyn File, uuid: &[u8; 16]) -> io::Result<Option<SegmentHeader>> {
+        Ok(SegmentHeader::copies(file, uuid)?.into_iter().flatten().next())
+    }
+
+    /// Both copies of the header, each `None` when it is not valid for this store.
+    pub fn copies(file: &dyn File, uuid: &[u8; 16]) -> io::Result<[Option<SegmentHeader>; 2]> {
         let mut bytes = vec![0; HEADER_BYTES as usize];
         match crate::vfs::read_exact_at(file, &mut bytes, 0) {
-            Ok(()) => Ok(SegmentHeader::decode(&bytes).ok().filter(|h| &h.uuid == uuid)),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
-            Err(e) => Err(e),
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok([None; 2]),
+            Err(e) => return Err(e),
         }
+        let (first, second) = bytes.split_at(COPY_BYTES);
+        Ok([first, second]
+            .map(|copy| SegmentHeader::decode(copy).ok().filter(|header| &header.uuid == uuid)))
     }
 }
 
@@ -241,7 +255,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Up to `len` bytes at an offset; fewer at the end.
-    fn bytes(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
+    pub fn bytes(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
         let len = len.min(usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX));
         let inside = at >= self.window_at
             && at.saturating_add(len as u64)
@@ -353,11 +367,21 @@ mod tests {
         };
         let bytes = header.encode();
         assert_eq!(bytes.len() as u64, HEADER_BYTES);
-        assert_eq!(SegmentHeader::decode(&bytes), Ok(header));
+        let fs = crate::vfs::sim::Disk::new();
+        let file = fs.open(Path::new("segment"), Open::Create).unwrap();
+        file.write_at(&bytes, 0).unwrap();
+        let copies = || SegmentHeader::copies(file.as_ref(), &header.uuid).unwrap();
+        assert_eq!(copies(), [Some(header); 2]);
+        assert_eq!(SegmentHeader::read(file.as_ref(), &[4; 16]).unwrap(), None);
         for at in 0..bytes.len() {
-            let mut flipped = bytes.clone();
-            flipped[at] ^= 0x40;
-            assert_eq!(SegmentHeader::decode(&flipped), Err(Malformed), "byte {at}");
+            file.write_at(&[bytes[at] ^ 0x40], at as u64).unwrap();
+            let expected = if at < 2048 { [None, Some(header)] } else { [Some(header), None] };
+            assert_eq!(copies(), expected, "byte {at}");
+            assert_eq!(SegmentHeader::read(file.as_ref(), &header.uuid).unwrap(), Some(header));
+            let other = (at + 2048) % 4096;
+            file.write_at(&[bytes[other] ^ 0x01], other as u64).unwrap();
+            assert_eq!(SegmentHeader::read(file.as_ref(), &header.uuid).unwrap(), None);
+            file.write_at(&bytes, 0).unwrap();
         }
     }
 

@@ -223,6 +223,10 @@ int main(int argc, char **argv)
     ph_check_options check_options = PH_CHECK_OPTIONS_INIT;
     ph_check_totals totals = PH_CHECK_TOTALS_INIT;
     ph_check_row problem = PH_CHECK_ROW_INIT;
+    ph_repair_report *repair = NULL;
+    ph_repair_options repair_options = PH_REPAIR_OPTIONS_INIT;
+    ph_repair_totals repaired = PH_REPAIR_TOTALS_INIT;
+    ph_repair_row line = PH_REPAIR_ROW_INIT;
     ph_bytes json;
     ph_message_filter filter = PH_MESSAGE_FILTER_INIT;
     ph_message_row row = PH_MESSAGE_ROW_INIT;
@@ -251,8 +255,29 @@ int main(int argc, char **argv)
     ph_check_free(check);
     CHECK(progress_total > 0);
 
-    /* All of it is there in another life of the instance. */
+    /* Nobody may have what is repaired open. */
+    CHECK(ph_repair(in(argv[1], "instance"), NULL, &repair, &err) == PH_E_LOCKED && repair == NULL);
     OK(ph_engine_close(engine, &err));
+    repair_options.drop_lost = 2;
+    CHECK(ph_repair(in(argv[1], "instance"), &repair_options, &repair, &err) == PH_E_INVALID_ARGUMENT);
+    repair_options.drop_lost = 1;
+    progress_total = 0;
+    repair_options.progress = on_progress;
+    repair_options.progress_user_data = &progress_total;
+    OK(ph_repair(in(argv[1], "instance"), &repair_options, &repair, &err));
+    CHECK(progress_total > 0);
+    OK(ph_repair_stats(repair, &repaired, &err));
+    CHECK(repaired.rebuilt > 0 && repaired.imported > 0 && repaired.problems == 0);
+    CHECK(repaired.lost == 0 && repaired.dropped == 0 && repaired.recounted == 0);
+    for (count = 0; ph_repair_next(repair, &line, &err) == PH_OK; count++)
+        CHECK(line.kind == PH_REPAIR_MENDED && line.line.len > 0);
+    CHECK(count == (int)repaired.rebuilt);
+    OK(ph_repair_json(repair, &json, &err));
+    CHECK(json.len > 2 && json.data[0] == '{' && json.data[json.len - 1] == '}');
+    ph_repair_free(repair);
+    count = 0;
+
+    /* All of it is there in another life of the instance. */
     OK(ph_engine_open(in(argv[1], "instance"), NULL, &engine, &err));
     filter.account = ph_bytes_of("first.user@example.test");
     OK(ph_message_list(engine, &filter, &cursor, &err));

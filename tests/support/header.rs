@@ -26,6 +26,7 @@ const FILES: &[(&str, &str)] = &[
     ("mailbox", "The engine: mailboxes"),
     ("message", "The engine: messages"),
     ("check", "The engine: verification"),
+    ("repair", "Repair of an instance"),
     ("smtp_server", "Sessions: ph_smtp_server"),
     ("pop3_server", "Sessions: ph_pop3_server"),
 ];

@@ -33,10 +33,31 @@ pub struct Applier<'b, 'v> {
     pub large: Lane,
     /// Messages of other lanes that mailboxes of this one let go, with how often.
     pub released: Vec<(MessageId, u32)>,
+    /// Records of the log are lost: a mailbox that a message was put into and that is not there is made, because the
+    /// record that made it must have been one of them.
+    pub salvage: bool,
 }
 
 fn malformed(what: &'static str) -> impl Fn(Malformed) -> Error {
     move |_| Error::new(Kind::Corrupt, format!("index: a {what} row is damaged"))
+}
+
+/// A mailbox whose own record is lost. Its UIDVALIDITY is that of a new one, the same each time that the log is applied.
+fn salvaged(mailbox: MailboxId, message: &MessageRow) -> Head {
+    let seconds = u32::try_from(message.received / 1000).unwrap_or(u32::MAX);
+    Head {
+        uid_validity: seconds.max(1),
+        uid_next: 1,
+        highest_modseq: 1,
+        messages: 0,
+        bytes: 0,
+        last_pack: 0,
+        name: if mailbox == MailboxId::INBOX {
+            "INBOX".into()
+        } else {
+            format!("Recovered {}", mailbox.0)
+        },
+    }
 }
 
 impl Applier<'_, '_> {
@@ -178,7 +199,11 @@ impl Applier<'_, '_> {
     /// Adds a message to a mailbox; `false` when the mailbox is not there.
     fn add_row(&mut self, delivery: &Delivery, message: MessageRow) -> Result<bool> {
         let key = row::mailbox_key(delivery.account, delivery.mailbox);
-        let Some(mut head) = self.head(&key)? else { return Ok(false) };
+        let head = match self.head(&key)? {
+            None if self.salvage => Some(salvaged(delivery.mailbox, &message)),
+            head => head,
+        };
+        let Some(mut head) = head else { return Ok(false) };
         let mut pack = None;
         if head.last_pack != 0 {
             let pack_key = row::pack_key(delivery.account, delivery.mailbox, head.last_pack);

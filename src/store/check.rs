@@ -171,7 +171,9 @@ impl Check<'_> {
             Some(home) => home.exported.load(Ordering::Acquire),
             None => u64::MAX,
         };
-        for found in &chain.segments {
+        for (place, found) in chain.segments.iter().enumerate() {
+            // Where it ends is not known: nothing is behind it, or what is behind it cannot be read and is named.
+            let open_end = chain.segments.get(place + 1).is_none_or(|next| next.header.is_none());
             let path = segment::path(&self.core.dir, lane.0, found.number);
             self.report.segments = self.report.segments.saturating_add(1);
             // Held while it is read; what was freed since the survey has nothing to say.
@@ -254,9 +256,7 @@ impl Check<'_> {
                         lsn = h.lsn.saturating_sub(1);
                         at = next;
                     }
-                    // Nothing tells where the large lane ends, whose chunks are checked by reference, nor where the
-                    // one before a freed segment does; one that is lost is named by itself.
-                    None if limit.is_none() => break,
+                    None if limit.is_none() && open_end => break,
                     None => {
                         let end = limit.unwrap_or(scanner.end());
                         self.damaged(&path, at, end, why);

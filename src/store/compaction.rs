@@ -550,7 +550,11 @@ impl Pass<'_, '_> {
                 return Ok(false);
             }
         }
-        home.index.shard()?.checkpoint()?;
+        if let Err(e) = home.index.shard()?.checkpoint() {
+            // Its committer repairs it.
+            home.jobs.call();
+            return Err(e);
+        }
         Ok(true)
     }
 

@@ -88,7 +88,19 @@ impl<'a> Reader<'a> {
     }
 
     /// A number in LEB128.
+    #[inline]
     pub fn number(&mut self) -> Result<u64, Malformed> {
+        // Most numbers are small.
+        if let Some((&byte, rest)) = self.rest.split_first()
+            && byte < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(byte));
+        }
+        self.long_number()
+    }
+
+    fn long_number(&mut self) -> Result<u64, Malformed> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;

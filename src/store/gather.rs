@@ -25,8 +25,9 @@ const FIRST: Duration = Duration::from_micros(500);
 const SLICE: Duration = Duration::from_micros(500);
 /// Transactions, there and coming, for which waiting is worth it.
 const WORTH: usize = 4;
-/// As many are enough for a group.
-const ENOUGH: usize = 256;
+/// As many are enough for a group: with more senders than these, the next group comes together while the sync of
+/// this one runs, and waiting for everybody would leave the disk and the processors idle in turn.
+const ENOUGH: usize = 48;
 /// Groups without waiting before it is tried again.
 const RESTING_GROUPS: u32 = 64;
 
@@ -147,6 +148,16 @@ mod tests {
         let _two = (arrivals.begin(), arrivals.begin());
         assert!(gathering.begin(1).is_none());
         assert!(gathering.begin(2).is_some());
+    }
+
+    #[test]
+    fn a_group_that_is_large_enough_goes_although_others_are_coming() {
+        let mut gathering = Gathering::new(Arrivals::default());
+        gathering.answered(ENOUGH * 4);
+        assert!(gathering.begin(ENOUGH).is_none());
+        let mut wait = gathering.begin(ENOUGH - 1).unwrap();
+        assert_eq!(gathering.slice(&mut wait, ENOUGH - 1).unwrap().0, ENOUGH);
+        assert!(gathering.slice(&mut wait, ENOUGH).is_none());
     }
 
     #[test]

@@ -13,6 +13,9 @@ use super::Core;
 use super::index::slot;
 use crate::sync::{Condvar, Mutex};
 
+/// Between two slices of a segment that is written in advance.
+const PAUSE: Duration = Duration::from_millis(4);
+
 /// What the housekeeper is asked for.
 pub struct Housekeeper {
     wanted: Mutex<Wanted>,
@@ -70,6 +73,15 @@ impl Housekeeper {
             drop(wanted);
             self.ready.notify_one();
         }
+    }
+
+    /// Between two slices of work that must not disturb; `false` when the thread is to end.
+    pub fn pause(&self) -> bool {
+        let mut wanted = self.wanted.lock();
+        if !wanted.closing {
+            self.ready.wait_for(&mut wanted, PAUSE);
+        }
+        !wanted.closing
     }
 
     /// Something has changed that is to be looked at, or told.

@@ -28,6 +28,22 @@ const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 /// Bytes of a segment that is made when the disk has no room for a larger one.
 const SMALL_SEGMENT_BYTES: u64 = 128 << 10;
 
+/// Bytes of zeros that are written and synced at once to a segment that is written in advance.
+const SLICE_BYTES: u64 = 1 << 20;
+
+/// How a segment is prepared before records are written to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preparation {
+    /// Not at all: each sync also makes the file's new length durable.
+    Growing,
+    /// Its blocks are allocated; the first sync of each also records that it was written.
+    #[default]
+    Allocated,
+    /// It is filled with zeros in advance, slice by slice, so that a sync has nothing to record but the bytes. All bytes
+    /// are written twice. A segment that is needed before it is full of zeros is allocated only.
+    Written,
+}
+
 /// Where a lane's log ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tail {
@@ -77,6 +93,8 @@ pub struct LaneSetting {
     pub epoch: u32,
     /// Bytes of a full-grown segment.
     pub segment_bytes: u64,
+    /// How segments are prepared.
+    pub preparation: Preparation,
     /// Counters of the store.
     pub counters: Arc<LogCounters>,
     /// Segments prepared so far: each is prepared under a name of its own, because the housekeeper and
@@ -117,11 +135,45 @@ impl SpareRoom {
 }
 
 impl LaneSetting {
-    /// Makes a spare of this many bytes.
-    pub fn make_spare(&self, room: &SpareRoom, bytes: u64) -> Result<()> {
+    /// Makes a spare of this many bytes. Between slices of zeros it pauses; when `pause` answers `false` there is no
+    /// time any more, and no spare is made.
+    pub fn make_spare(
+        &self,
+        room: &SpareRoom,
+        bytes: u64,
+        pause: &mut dyn FnMut() -> bool,
+    ) -> Result<()> {
         let spare = self.prepare(bytes)?;
+        if self.preparation == Preparation::Written {
+            let filled = self.fill(&spare, pause);
+            if !matches!(filled, Ok(true)) {
+                let Spare { file, path, .. } = spare;
+                drop(file);
+                let _ = self.fs.remove_file(&path);
+                return filled.map(|_| ()).map_err(|e| Error::io("write", &path, &e));
+            }
+        }
         room.add(spare);
         Ok(())
+    }
+
+    /// Writes zeros to all of a spare; `false` when there was no time for it.
+    fn fill(&self, spare: &Spare, pause: &mut dyn FnMut() -> bool) -> std::io::Result<bool> {
+        let zeros = vec![0; SLICE_BYTES as usize];
+        let mut at = 0;
+        while at < spare.capacity {
+            let len = SLICE_BYTES.min(spare.capacity.saturating_sub(at));
+            let slice = usize::try_from(len).ok().and_then(|len| zeros.get(..len));
+            spare.file.write_at(slice.unwrap_or_default(), at)?;
+            // Soon, and little at a time: the lanes' own syncs wait behind this one.
+            spare.file.sync_data()?;
+            self.counters.bytes.fetch_add(len, Ordering::Relaxed);
+            at = at.saturating_add(len);
+            if !pause() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Removes the spares that were made, and with `all` the recycled ones too.
@@ -237,7 +289,10 @@ impl LaneSetting {
     fn prepare(&self, bytes: u64) -> Result<Spare> {
         let path = self.spare_path();
         let file = self.fs.open(&path, Open::Create).map_err(|e| Error::io("create", &path, &e))?;
-        let allocated = file.set_len(0).and_then(|()| file.allocate(bytes));
+        let allocated = file.set_len(0).and_then(|()| match self.preparation {
+            Preparation::Growing => Ok(()),
+            Preparation::Allocated | Preparation::Written => file.allocate(bytes),
+        });
         if let Err(e) = allocated {
             let _ = self.fs.remove_file(&path);
             return Err(Error::io("allocate", &path, &e));
@@ -566,6 +621,7 @@ mod tests {
             lane: 0,
             epoch: 1,
             segment_bytes: 1 << 20,
+            preparation: Preparation::Allocated,
             counters: Arc::default(),
             prepared: AtomicU64::new(1),
             active: AtomicU64::new(0),

@@ -91,6 +91,7 @@ pub use body::{Body, BodyWriter, PIECE_BYTES};
 pub use compaction::{CompactOptions, CompactReport, Relocation};
 pub use export::Exported;
 pub use id::{AccountId, Lane, MailboxId, MessageId};
+pub use lane::Preparation;
 pub use model::*;
 pub use reader::MessageReader;
 pub use recovery::RecoveryReport;
@@ -103,6 +104,7 @@ pub use ticket::{Completion, Ticket};
 
 use commit::{Done, Transaction};
 use compaction::CompactCounters;
+use encoding::Malformed;
 use export::Exports;
 use format::Format;
 use gather::Arrivals;
@@ -124,6 +126,8 @@ use state::Conditions;
 
 /// Most ordinary lanes.
 pub const MAX_LANES: u8 = 16;
+/// Most ordinary lanes that a new store gets without being asked for more.
+const MAX_DEFAULT_LANES: usize = 4;
 /// Name of the lock file.
 pub const LOCK_FILE: &str = "LOCK";
 /// Name of the index's directory.
@@ -149,10 +153,12 @@ pub struct CreateOptions {
 }
 
 impl Default for CreateOptions {
-    /// Two lanes: with four, 64 senders share a sync among so few that each message costs 1.8 times the
-    /// syncs and 1.3 times the processor time, and on two cores nothing is won (`docs/performance.md`).
+    /// A lane for two processors of this machine, 1 to 4: a second lane halves the groups, so that each message costs
+    /// twice the syncs, and gains only where a processor is left for it (`docs/performance.md`).
     fn default() -> Self {
-        CreateOptions { lanes: 2 }
+        let processors = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let lanes = u8::try_from((processors / 2).clamp(1, MAX_DEFAULT_LANES)).unwrap_or(1);
+        CreateOptions { lanes }
     }
 }
 
@@ -183,6 +189,8 @@ pub struct OpenOptions {
     pub scrub_millis: u64,
     /// Gets what scrubs find, line by line.
     pub on_scrub: Option<ScrubSink>,
+    /// How a segment is prepared that records are going to be written to.
+    pub preparation: Preparation,
     /// A lane's index is exported when its log has grown by this many bytes since the last export,
     pub export_bytes: u64,
     /// and by this many times the bytes of the last export.
@@ -212,6 +220,7 @@ impl Default for OpenOptions {
             scrub_bytes_per_second: 10_000_000,
             scrub_millis: 7 * 24 * 3_600_000,
             on_scrub: None,
+            preparation: Preparation::default(),
             export_bytes: 256 << 20,
             export_factor: 16,
             retry_millis: 1000,
@@ -443,7 +452,9 @@ impl Core {
 
     fn make_spare(&self, lane: usize, bytes: u64) -> Result<()> {
         match (self.settings.get(lane), self.rooms.get(lane)) {
-            (Some(setting), Some(room)) if !room.is_full() => setting.make_spare(room, bytes),
+            (Some(setting), Some(room)) if !room.is_full() => {
+                setting.make_spare(room, bytes, &mut || self.housekeeper.pause())
+            }
             _ => Ok(()),
         }
     }
@@ -524,7 +535,7 @@ fn lane_setting(
     core: (&Arc<dyn Fs>, &Path),
     format: &Format,
     lane: u8,
-    segment_bytes: u64,
+    (segment_bytes, preparation): (u64, Preparation),
     recycled: u8,
     counters: &Arc<LogCounters>,
     space: &Arc<SpaceGauge>,
@@ -536,6 +547,7 @@ fn lane_setting(
         lane,
         epoch: format.epoch,
         segment_bytes: segment_bytes.max(SEGMENT_LIMIT),
+        preparation,
         counters: counters.clone(),
         prepared: AtomicU64::new(1),
         active: AtomicU64::new(0),
@@ -714,7 +726,7 @@ impl Store {
                 (outcome, options.segment_bytes)
             };
             let recycled = options.recycled_segments;
-            let (core, bytes) = ((&fs, dir), segment_bytes);
+            let (core, bytes) = ((&fs, dir), (segment_bytes, options.preparation));
             let setting = lane_setting(core, &format, number, bytes, recycled, &counters, &space);
             setting.active.store(outcome.tail.segment, Ordering::Relaxed);
             // What was allocated behind the end is given back when the lane moves on.
@@ -956,6 +968,52 @@ impl Store {
         after: u32,
         limit: usize,
     ) -> Result<Vec<MessageRow>> {
+        let mut rows = Vec::new();
+        self.visit_packs(account, mailbox, after, &mut |pack| {
+            row::visit_pack(pack, |row| {
+                if row.uid > after {
+                    rows.push(row);
+                }
+            })?;
+            Ok(rows.len() < limit)
+        })?;
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    /// UIDs and system flags of all messages of a mailbox with a UID above `after`, in the order of UIDs: eight bytes
+    /// a message, and nothing is allocated for each.
+    ///
+    /// # Errors
+    /// `Corrupt` when a row is damaged.
+    pub fn mailbox_uids_and_flags(
+        &self,
+        account: AccountId,
+        mailbox: MailboxId,
+        after: u32,
+    ) -> Result<UidsAndFlags> {
+        let mut columns = UidsAndFlags::default();
+        self.visit_packs(account, mailbox, after, &mut |pack| {
+            row::visit_pack(pack, |row| {
+                if row.uid > after {
+                    columns.uids.push(row.uid);
+                    columns.flags.push(row.flags);
+                }
+            })?;
+            Ok(true)
+        })?;
+        Ok(columns)
+    }
+
+    /// Visits the packs that hold a mailbox's messages with a UID above `after`, and perhaps some below, until
+    /// `visit` answers `false`.
+    fn visit_packs(
+        &self,
+        account: AccountId,
+        mailbox: MailboxId,
+        after: u32,
+        visit: &mut dyn FnMut(&[u8]) -> std::result::Result<bool, Malformed>,
+    ) -> Result<()> {
         let home = self.handle.core.home_or_refuse(self.lane_of(account))?;
         let prefix = row::mailbox_key(account, mailbox);
         let view = home.view()?;
@@ -965,20 +1023,15 @@ impl Store {
             .map(|(key, _)| key)
             .filter(|key| key.starts_with(&prefix))
             .unwrap_or_else(|| prefix.clone());
-        let mut rows = Vec::new();
         let mut damaged = false;
         view.range(Space::Pack, Bound::Included(&from), Bound::Unbounded, &mut |key, value| {
-            if !key.starts_with(&prefix) || rows.len() >= limit {
-                return false;
-            }
-            match row::decode_pack(value) {
-                Ok(pack) => rows.extend(pack.into_iter().filter(|row| row.uid > after)),
-                Err(_) => damaged = true,
-            }
-            true
+            key.starts_with(&prefix)
+                && visit(value).unwrap_or_else(|Malformed| {
+                    damaged = true;
+                    false
+                })
         })?;
-        rows.truncate(limit);
-        if damaged { Err(damaged_row("message")) } else { Ok(rows) }
+        if damaged { Err(damaged_row("message")) } else { Ok(()) }
     }
 
     /// Deliveries between lanes that are still remembered: message, account, mailbox.

@@ -272,6 +272,15 @@ pub struct MessageRow {
     pub flags: u32,
 }
 
+/// Two columns of a mailbox, as long as each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UidsAndFlags {
+    /// UIDs, rising.
+    pub uids: Vec<u32>,
+    /// System flags as in [`MessageRow::flags`].
+    pub flags: Vec<u32>,
+}
+
 /// Counters of a store since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
@@ -285,7 +294,7 @@ pub struct StoreStats {
     pub log_syncs: u64,
     /// Syncs of index files.
     pub index_syncs: u64,
-    /// Bytes written to the log.
+    /// Bytes written to the log, zeros of segments that are written in advance included.
     pub log_bytes: u64,
     /// Bytes written to the index.
     pub index_bytes: u64,

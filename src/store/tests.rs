@@ -808,6 +808,88 @@ fn expunged_messages_are_gone_and_their_uids_stay_used() {
 }
 
 #[test]
+fn the_columns_of_a_mailbox_are_those_of_its_rows() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    inbox(&store, AccountId(2));
+    for n in 0..300 {
+        send(&store, A, &pattern(10, n)).wait().unwrap();
+        send(&store, AccountId(2), &pattern(10, n)).wait().unwrap();
+    }
+    let uids: Vec<u32> = (1..=300).filter(|uid| uid % 7 == 0 || (100..180).contains(uid)).collect();
+    let change = Change::Expunge { account: A, mailbox: MailboxId::INBOX, uids };
+    store.commit(store.lane_of(A), vec![change]).wait().unwrap();
+    let flagged: Vec<u32> = (1..=300).filter(|uid| uid % 3 == 0).collect();
+    let (account, mailbox) = (A, MailboxId::INBOX);
+    let change = Change::Flags { account, mailbox, uids: flagged, add: 20, remove: 0 };
+    store.commit(store.lane_of(A), vec![change]).wait().unwrap();
+    let columns = store.mailbox_uids_and_flags(A, MailboxId::INBOX, 0).unwrap();
+    let flagged = |uid: u32| if uid.is_multiple_of(3) { 20 } else { 0 };
+    assert_eq!(columns.flags, columns.uids.iter().map(|uid| flagged(*uid)).collect::<Vec<_>>());
+    for after in [0, 1, 63, 64, 65, 99, 150, 179, 299, 300, u32::MAX] {
+        let rows = store.mailbox_scan(A, MailboxId::INBOX, after, usize::MAX).unwrap();
+        let columns = store.mailbox_uids_and_flags(A, MailboxId::INBOX, after).unwrap();
+        assert_eq!(columns.uids, rows.iter().map(|row| row.uid).collect::<Vec<_>>());
+        assert_eq!(columns.flags, rows.iter().map(|row| row.flags).collect::<Vec<_>>());
+    }
+    let none = store.mailbox_uids_and_flags(AccountId(3), MailboxId::INBOX, 0).unwrap();
+    assert_eq!(none, UidsAndFlags::default());
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)] // the housekeeper gets the time that it needs now and then
+fn segments_serve_however_they_were_prepared() {
+    for preparation in [Preparation::Growing, Preparation::Allocated, Preparation::Written] {
+        let (memory, fs, dir) = memory_of(1);
+        let options = || OpenOptions { preparation, ..small_options() };
+        let store = Store::open(fs, SystemClock::shared(), &dir, options()).unwrap();
+        inbox(&store, A);
+        let mut sent = Vec::new();
+        // Several segments, in parts of which the housekeeper has had the time for a spare and in parts not.
+        for n in 0..60 {
+            sent.push(pattern(100_000, n));
+            send(&store, A, &sent[n as usize]).wait().unwrap();
+            if n % 10 == 9 {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        }
+        let crashed = memory.copy();
+        drop(store);
+        for state in [memory, crashed] {
+            let store =
+                Store::open(shared(&state), SystemClock::shared(), &dir, options()).unwrap();
+            assert_eq!(contents(&store, A), sent, "{preparation:?}");
+            healthy(&store);
+        }
+    }
+}
+
+#[test]
+fn a_spare_that_is_written_in_advance_is_full_of_zeros_and_one_without_time_is_not_made() {
+    let (memory, fs, dir) = memory_of(1);
+    let options = OpenOptions { preparation: Preparation::Written, ..small_options() };
+    let store = Store::open(fs.clone(), SystemClock::shared(), &dir, options).unwrap();
+    let core = &store.handle.core;
+    let bytes = (2 << 20) + 5000;
+    let before = store.stats().log_bytes;
+    let mut pauses = 0;
+    let mut pause = || {
+        pauses += 1;
+        true
+    };
+    core.settings[0].make_spare(&core.rooms[0], bytes, &mut pause).unwrap();
+    assert_eq!((pauses, store.stats().log_bytes - before), (3, bytes));
+    assert!(core.rooms[0].is_full());
+    core.settings[0].drop_spares(&core.rooms[0], true);
+    core.settings[0].make_spare(&core.rooms[0], bytes, &mut || false).unwrap();
+    assert!(!core.rooms[0].is_full());
+    let left = fs.read_dir(&dir.join(segment::DIRECTORY)).unwrap();
+    assert!(left.iter().all(|entry| !entry.name.ends_with(".new")), "{left:?}");
+    drop(memory);
+}
+
+#[test]
 fn a_message_for_a_mailbox_that_is_not_there_is_refused_whole() {
     let (_, fs, dir) = memory();
     let store = open(&fs, &dir);

@@ -244,9 +244,14 @@ impl Applier<'_, '_> {
         if head.last_pack != 0 {
             let pack_key = row::pack_key(delivery.account, delivery.mailbox, head.last_pack);
             if let Some(value) = self.batch.get(Space::Pack, &pack_key)? {
-                let rows = row::decode_pack(&value).map_err(malformed("message"))?;
-                if rows.len() < PACK_ROWS && value.len() < PACK_BYTES {
-                    pack = Some((pack_key, value, rows.last().copied()));
+                let (mut rows, mut last) = (0, None);
+                row::visit_pack(&value, |row| {
+                    rows += 1;
+                    last = Some(row);
+                })
+                .map_err(malformed("message"))?;
+                if rows < PACK_ROWS && value.len() < PACK_BYTES {
+                    pack = Some((pack_key, value, last));
                 }
             }
         }

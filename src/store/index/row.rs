@@ -302,8 +302,14 @@ pub fn put_pack_row(out: &mut Vec<u8>, before: Option<&MessageRow>, row: &Messag
 
 /// The messages of a pack.
 pub fn decode_pack(bytes: &[u8]) -> Result<Vec<MessageRow>, Malformed> {
-    let mut reader = Reader::new(bytes);
     let mut rows: Vec<MessageRow> = Vec::with_capacity(PACK_ROWS);
+    visit_pack(bytes, |row| rows.push(row))?;
+    Ok(rows)
+}
+
+/// Visits the messages of a pack, without memory of its own. On an error those before the damage were visited.
+pub fn visit_pack(bytes: &[u8], mut visit: impl FnMut(MessageRow)) -> Result<(), Malformed> {
+    let mut reader = Reader::new(bytes);
     let (mut uid, mut id, mut received, mut modseq) = (0_u32, 0_u64, 0_u64, 0_u64);
     while !reader.is_empty() {
         uid = uid.checked_add(reader.number32()?).ok_or(Malformed)?;
@@ -311,7 +317,7 @@ pub fn decode_pack(bytes: &[u8]) -> Result<Vec<MessageRow>, Malformed> {
         let size = reader.number()?;
         received = received.wrapping_add(reader.signed()? as u64);
         modseq = modseq.wrapping_add(reader.signed()? as u64);
-        rows.push(MessageRow {
+        visit(MessageRow {
             uid,
             message: MessageId(id),
             size,
@@ -321,7 +327,7 @@ pub fn decode_pack(bytes: &[u8]) -> Result<Vec<MessageRow>, Malformed> {
             flags: reader.number32()?,
         });
     }
-    Ok(rows)
+    Ok(())
 }
 
 #[cfg(test)]

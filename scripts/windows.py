@@ -208,12 +208,20 @@ def prefix(env):
             shutil.copy2(shim, there)
         # The oldest that is supported.
         run(["wine", "reg", "add", r"HKCU\Software\Wine", "/v", "Version", "/d", "win10", "/f"], "registry", 120, env)
-        run(["wineserver", "-k", "-w"], "wineserver-end", 60, env)
+        end_wine(env)
         mark.write_text(version)
+    # One that a killed run has left would refuse the next.
+    end_wine(env)
     # Stays for ten minutes after its last program, so that no later one starts services that keep its pipes.
     run(["wineserver", "-p600"], "wineserver", 60, env)
     told = run(["wine", "cmd", "/c", "ver"], "wine", 120, env)
     return f"{version}, as {told.strip()}"
+
+
+def end_wine(env):
+    """Ends Wine's server and every program below it."""
+    for option in ("-k", "-w"):
+        subprocess.run(["wineserver", option], env=env, stdin=subprocess.DEVNULL, timeout=60, check=False)
 
 
 def wrapper(name):
@@ -322,7 +330,7 @@ def under_wine(tests, rounds):
         kill9(env, rounds)
         say(f"under Wine {time.monotonic() - since:.0f} s")
     finally:
-        subprocess.run(["wineserver", "-k"], env=env, stdin=subprocess.DEVNULL, timeout=60, check=False)
+        end_wine(env)
 
 
 def skip_part(text):

@@ -202,7 +202,7 @@ fn a_disk_that_fails_for_ever_makes_the_lane_read_only_until_it_heals_by_itself(
         assert!(error.message().contains("/seg/"), "{error}");
         assert_eq!(store.admission(), Admission { writable: false, room: true });
         // Reads go on.
-        assert_eq!(contents(&store, A), [before.clone()]);
+        assert_eq!(contents(&store, A), std::slice::from_ref(&before));
         let state = store.state();
         assert!(state.lanes[usize::from(lane.0)].read_only.is_some());
         // It tries and fails, and leaves no heap of segments.

@@ -33,6 +33,7 @@ use super::record::{
     FLAG_BEGIN, FLAG_END, FLAG_MUST_UNDERSTAND, HEADER_LEN, Header, Record, record_len,
 };
 use super::recovery::{self, Recovery, RecoveryReport, Shard};
+use super::space::SpaceLevel;
 use super::ticket::Completion;
 use super::{Change, Committed, Core, Home, Lane};
 use crate::error::{Error, Kind, Result};
@@ -92,6 +93,17 @@ impl Transaction {
     fn relocates(&self) -> bool {
         matches!(self.changes.first(), Some(Change::Relocate(_)))
     }
+}
+
+impl Transaction {
+    fn has_message(&self) -> bool {
+        has_message(&self.changes)
+    }
+}
+
+/// Whether a message is among the changes: those are what is refused when space is low.
+pub fn has_message(changes: &[Change]) -> bool {
+    changes.iter().any(|change| matches!(change, Change::Message(_)))
 }
 
 /// At least as many bytes as a change's records take.
@@ -155,6 +167,10 @@ pub fn run(core: &Core, lane: Lane, log: &mut Log) {
         gathering.answered(answered);
         let mut waiting: VecDeque<Transaction> = jobs.drain(..).collect();
         while !waiting.is_empty() {
+            // A reader that came during the last group is not made to wait for this one's sync.
+            if committer.unshown.is_some() && home.jobs.was_nudged() {
+                committer.show();
+            }
             committer.group(&mut waiting);
             if committer.buffer.capacity() > BUFFER_BYTES {
                 committer.buffer = Vec::new();
@@ -232,6 +248,13 @@ impl Committer<'_> {
             Err(e) => {
                 self.unshown = (unshown.records > 0).then_some(unshown);
                 self.show();
+                // That there is no room for a message does not mean that there is none for a deletion.
+                if e.kind() == Kind::DiskFull
+                    && waiting.front().is_some_and(Transaction::has_message)
+                    && let Some(message) = waiting.pop_front()
+                {
+                    return self.refuse(vec![(message.done, e)]);
+                }
                 self.failed(&e);
                 return self.refuse_all(waiting, &e);
             }
@@ -255,7 +278,16 @@ impl Committer<'_> {
             if after > room || (!members.is_empty() && after > GROUP_BYTES) {
                 break;
             }
-            let Some(Transaction { changes, done, .. }) = waiting.pop_front() else { break };
+            let Some(transaction) = waiting.pop_front() else { break };
+            // What the ballast has given up is not for messages, also not for those that waited already.
+            if self.core.space.level() == SpaceLevel::Full
+                && transaction.has_message()
+                && let Err(e) = self.core.space.admit_message()
+            {
+                refused.push((transaction.done, e));
+                continue;
+            }
+            let Transaction { changes, done, .. } = transaction;
             let planned = match planner.plan(changes) {
                 Ok(planned) => planned,
                 Err(e) => {

@@ -202,7 +202,7 @@ fn a_disk_that_fails_for_ever_makes_the_lane_read_only_until_it_heals_by_itself(
         assert!(error.message().contains("/seg/"), "{error}");
         assert_eq!(store.admission(), Admission { writable: false, room: true });
         // Reads go on.
-        assert_eq!(contents(&store, A), [before.clone()]);
+        assert_eq!(contents(&store, A), std::slice::from_ref(&before));
         let state = store.state();
         assert!(state.lanes[usize::from(lane.0)].read_only.is_some());
         // It tries and fails, and leaves no heap of segments.
@@ -577,4 +577,65 @@ fn a_store_that_is_opened_on_a_nearly_full_disk_says_so_at_once() {
     let body = put_body(&store, id, b"x\r\n");
     assert_eq!(body.len(), 3);
     assert!(read(&store, id).is_err());
+}
+
+#[test]
+fn pages_of_the_index_that_are_lost_while_it_serves_are_made_again_without_reopening() {
+    let (fs, _, dir) = memory_of(1);
+    let store = opened(&fs, &dir);
+    inbox(&store, A);
+    let sent: Vec<Vec<u8>> = (0..300).map(|n| pattern(100, n)).collect();
+    let tickets: Vec<_> = sent.iter().map(|bytes| send(&store, A, bytes)).collect();
+    tickets.into_iter().for_each(|ticket| assert!(ticket.wait().is_ok()));
+    store.close().unwrap();
+    drop(store);
+    // Nothing is in the memory of a store that has just been opened.
+    let store = opened(&fs, &dir);
+    let path = dir.join(INDEX_DIRECTORY).join("00.redb");
+    let file = fs.open(&path, Open::ReadWrite).unwrap();
+    let len = file.len().unwrap();
+    file.write_at(&vec![0; len as usize - 4096], 4096).unwrap();
+    until("served again", || {
+        store
+            .mailbox_scan(A, MailboxId::INBOX, 0, usize::MAX)
+            .and_then(|rows| rows.iter().map(|row| read(&store, row.message)).collect())
+            .is_ok_and(|found: Vec<Vec<u8>>| {
+                assert_eq!(found, sent);
+                true
+            })
+    });
+    send(&store, A, b"more\r\n").wait().unwrap();
+    assert_eq!(contents(&store, A).len(), 301);
+    healthy(&store);
+}
+
+#[test]
+fn a_message_that_has_no_room_does_not_close_the_lane_to_deletions() {
+    let (fs, dir, store, _) = small_disk(30);
+    // Ready before the disk is full.
+    let lane = Lane(0);
+    let ready: Vec<_> = (0..12)
+        .map(|n| {
+            let id = store.new_message_id(lane);
+            let body = put_body(&store, id, &pattern(250_000, n));
+            let deliver = vec![(A, MailboxId::INBOX)];
+            NewMessage { id, envelope: envelope(), body, deliver, queue: Vec::new() }
+        })
+        .collect();
+    fill(&fs, &dir, 0);
+    let mut refused = 0;
+    for (new, uid) in ready.into_iter().zip(1..) {
+        match store.commit(lane, vec![Change::Message(new)]).wait() {
+            Ok(_) => {}
+            Err(e) => {
+                assert_eq!(e.kind(), Kind::DiskFull, "{e}");
+                refused += 1;
+            }
+        }
+        let expunge = Change::Expunge { account: A, mailbox: MailboxId::INBOX, uids: vec![uid] };
+        store.commit(lane, vec![expunge]).wait().unwrap();
+    }
+    assert!(refused > 0);
+    assert_eq!(store.state().lanes[0].read_only, None);
+    healthy(&store);
 }

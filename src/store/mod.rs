@@ -392,8 +392,9 @@ impl Core {
         if self.closing.load(Ordering::Acquire) {
             return done.answer(Err(stopped()));
         }
-        let has_message = changes.iter().any(|change| matches!(change, Change::Message(_)));
-        if has_message && let Err(e) = self.space.admit_message() {
+        if commit::has_message(&changes)
+            && let Err(e) = self.space.admit_message()
+        {
             return done.answer(Err(e));
         }
         let mut ends: Vec<LargeJob> = Vec::new();
@@ -1158,7 +1159,7 @@ impl Store {
     pub fn admission(&self) -> Admission {
         let core = &self.handle.core;
         Admission {
-            writable: !core.conditions.any_failing(),
+            writable: !core.conditions.any_failing() && !core.conditions.any_rebuilding(),
             room: core.space.level() == SpaceLevel::Ample,
         }
     }

@@ -84,6 +84,11 @@ impl<T> JobQueue<T> {
         self.ready.notify_one();
     }
 
+    /// Whether somebody has nudged since the taker last looked.
+    pub fn was_nudged(&self) -> bool {
+        std::mem::take(&mut self.state.lock().nudged)
+    }
+
     /// Wakes the taker even if it has put nothing off: `take` comes back with a pause.
     pub fn call(&self) {
         let mut state = self.state.lock();

@@ -61,7 +61,7 @@ pub struct StoreState {
 /// Whether mail can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Admission {
-    /// Every lane can be written.
+    /// Every lane can be written, and none is repairing its index.
     pub writable: bool,
     /// There is room for messages.
     pub room: bool,
@@ -94,6 +94,8 @@ pub struct Conditions {
     lanes: Vec<Condition>,
     /// Lanes that are read-only.
     failing: AtomicUsize,
+    /// Lanes whose index is being repaired.
+    rebuilding: AtomicUsize,
     clock: Arc<dyn Clock>,
     retry_millis: u64,
     untold: Mutex<VecDeque<StoreChange>>,
@@ -119,6 +121,7 @@ impl Conditions {
         Conditions {
             lanes: (0..lanes).map(|_| Condition::default()).collect(),
             failing: AtomicUsize::new(0),
+            rebuilding: AtomicUsize::new(0),
             clock,
             retry_millis,
             untold: Mutex::default(),
@@ -130,6 +133,11 @@ impl Conditions {
     /// Whether any lane is read-only.
     pub fn any_failing(&self) -> bool {
         self.failing.load(Ordering::Acquire) > 0
+    }
+
+    /// Whether any lane's index is being repaired.
+    pub fn any_rebuilding(&self) -> bool {
+        self.rebuilding.load(Ordering::Acquire) > 0
     }
 
     /// Why a lane refuses, as long as it is not to try again.
@@ -184,8 +192,13 @@ impl Conditions {
 
     /// A lane's index is being made again, or serves.
     pub fn rebuilding(&self, lane: Lane, on: bool) {
-        if let Some(condition) = self.lanes.get(usize::from(lane.0)) {
-            condition.rebuilding.store(on, Ordering::Release);
+        if let Some(condition) = self.lanes.get(usize::from(lane.0))
+            && condition.rebuilding.swap(on, Ordering::AcqRel) != on
+        {
+            match on {
+                true => self.rebuilding.fetch_add(1, Ordering::AcqRel),
+                false => self.rebuilding.fetch_sub(1, Ordering::AcqRel),
+            };
         }
     }
 

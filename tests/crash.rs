@@ -17,18 +17,17 @@
 
 #[path = "support/scenario.rs"]
 mod scenario;
+#[path = "support/watch.rs"]
+mod watch;
 
 use std::collections::{BTreeMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use posthouse::vfs::sim::{Image, Lot, Rng};
 use scenario::{Expectation, SCENARIOS, Scenario, World, begin};
-
-/// A state that is still being looked at after so long hangs.
-const HANGS_AFTER: Duration = Duration::from_secs(120);
+use watch::Watched;
 
 /// A place where the power fails.
 struct Point {
@@ -125,9 +124,6 @@ struct Tally {
     by_scenario: BTreeMap<String, (usize, usize)>,
 }
 
-/// What a thread is looking at, and since when.
-type Watched = Mutex<Option<(Instant, String)>>;
-
 fn name_of(point: &Point, state: u64) -> String {
     format!(
         "POSTHOUSE_SCENARIO='{}' POSTHOUSE_SEED={} POSTHOUSE_POINT={} POSTHOUSE_STATE={state}",
@@ -137,9 +133,9 @@ fn name_of(point: &Point, state: u64) -> String {
 
 /// Looks at one state; `None` when it is well.
 fn look(point: &Point, image: &Image, state: u64, watched: &Watched) -> Option<String> {
-    *watched.lock().unwrap() = Some((Instant::now(), name_of(point, state)));
-    let result = catch_unwind(AssertUnwindSafe(|| point.expected.verify(&image.disk())));
-    *watched.lock().unwrap() = None;
+    let result = watched.during(name_of(point, state), || {
+        catch_unwind(AssertUnwindSafe(|| point.expected.verify(&image.disk())))
+    });
     let wrong = match result {
         Ok(Ok(())) => return None,
         Ok(Err(wrong)) => wrong,
@@ -229,51 +225,20 @@ fn state_of(point: &Point, state: u64) -> Image {
 }
 
 fn crash_all(points: &[Point], wanted: usize) -> Tally {
-    let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
-    let next = AtomicUsize::new(0);
     let tally = Mutex::new(Tally::default());
-    let watched: Vec<Watched> = (0..threads).map(|_| Mutex::new(None)).collect();
-    let ended = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let (watched, ended) = (&watched, &ended);
-        scope.spawn(move || {
-            while !ended.load(Ordering::Relaxed) {
-                std::thread::sleep(Duration::from_millis(50));
-                for watched in watched {
-                    if let Some((since, name)) = &*watched.lock().unwrap()
-                        && since.elapsed() > HANGS_AFTER
-                    {
-                        eprintln!("hangs for {HANGS_AFTER:?}: {name}");
-                        std::process::exit(1);
-                    }
-                }
-            }
-        });
-        let (next, tally) = (&next, &tally);
-        let workers: Vec<_> = watched
-            .iter()
-            .map(|watched| {
-                scope.spawn(move || {
-                    while let Some(point) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let (states, exhausted, failures) = crash(point, wanted, watched);
-                        let mut tally = tally.lock().unwrap();
-                        tally.states += states;
-                        tally.points += 1;
-                        tally.exhausted += usize::from(exhausted);
-                        let sum = tally.by_scenario.entry(point.scenario.clone()).or_default();
-                        *sum = (sum.0 + 1, sum.1 + states);
-                        for failure in &failures {
-                            println!("{failure}");
-                        }
-                        tally.failures.extend(failures);
-                    }
-                })
-            })
-            .collect();
-        for worker in workers {
-            worker.join().unwrap();
+    watch::all(points.len(), |number, watched| {
+        let point = &points[number];
+        let (states, exhausted, failures) = crash(point, wanted, watched);
+        let mut tally = tally.lock().unwrap();
+        tally.states += states;
+        tally.points += 1;
+        tally.exhausted += usize::from(exhausted);
+        let sum = tally.by_scenario.entry(point.scenario.clone()).or_default();
+        *sum = (sum.0 + 1, sum.1 + states);
+        for failure in &failures {
+            println!("{failure}");
         }
-        ended.store(true, Ordering::Relaxed);
+        tally.failures.extend(failures);
     });
     tally.into_inner().unwrap()
 }
@@ -291,7 +256,7 @@ fn what_was_acknowledged_is_there_after_a_power_cut_at_any_sync() {
     {
         let point = points.iter().find(|point| point.number == number).expect("no such point");
         let image = state_of(point, state);
-        assert_eq!(look(point, &image, state, &Mutex::new(None)), None);
+        assert_eq!(look(point, &image, state, &Watched::default()), None);
         return;
     }
     let least = if states >= 100_000 { 200 } else { 1 };

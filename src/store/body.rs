@@ -8,8 +8,9 @@
 //!
 //! # Memory
 //! Beside the block being filled at most two are being written: 384 KiB and a few bytes, for any way of
-//! feeding. Who waits for [`BodyWriter::pressure`] and writes at most [`PIECE_BYTES`] at once has one in flight,
-//! but for the moment in which the body becomes a large one, and is never made to wait in `write`.
+//! feeding. Who waits for [`BodyWriter::pressure`] and writes at most [`PIECE_BYTES`] at once is never made to wait
+//! in `write`, and has at most one block in flight: 256 KiB, and 64 KiB more for the moment in which the body
+//! becomes a large one.
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use super::encoding::{Reader, put_number, put_signed};
 use super::gather::Coming;
 use super::large::{LargeJob, LargeLane};
 use super::record::{ALIGN, CHUNK_HEAD_LEN, ChunkHead, ChunkPlace, HEADER_LEN, record_len};
+use super::space::SpaceGauge;
 use super::ticket::{Completion, Ticket};
 use super::{MessageId, ticket};
 use crate::error::{Error, Kind, Result};
@@ -215,6 +217,7 @@ pub struct BodyWriter {
     large: Option<Large>,
     /// A small body is expected soon; a large one takes its time.
     coming: Option<Coming>,
+    space: Arc<SpaceGauge>,
 }
 
 impl BodyWriter {
@@ -223,16 +226,18 @@ impl BodyWriter {
         lane: Arc<LargeLane>,
         small_limit: usize,
         coming: Option<Coming>,
+        space: Arc<SpaceGauge>,
     ) -> BodyWriter {
         let (full, last) = (Vec::new(), Vec::new());
-        BodyWriter { id, lane, small_limit, len: 0, full, last, large: None, coming }
+        BodyWriter { id, lane, small_limit, len: 0, full, last, large: None, coming, space }
     }
 
     /// Appends bytes. Copies. Blocks only when [`MOST_IN_FLIGHT`] chunks are being written, which does not
     /// happen to those who wait for `pressure` and write at most [`PIECE_BYTES`] at once.
     ///
     /// # Errors
-    /// What the large lane met with earlier chunks; `Limit` beyond 8 GiB; `Stopped` after `close`.
+    /// What the large lane met with earlier chunks; `DiskFull` while space is low; `Limit` beyond 8 GiB; `Stopped` after
+    /// `close`.
     pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
         self.len = self.len.saturating_add(bytes.len() as u64);
         if self.len > MAX_BODY_BYTES {
@@ -270,24 +275,42 @@ impl BodyWriter {
             // Kept while the body was small: nothing came behind it then.
             self.full.push(std::mem::take(&mut self.last));
         }
+        let room = CHUNK_BYTES.saturating_sub(self.last.len().saturating_sub(CHUNK_ROOM));
+        let needed = self.last.len().max(CHUNK_ROOM).saturating_add(wanted.min(room));
+        if needed > self.last.capacity() {
+            self.grow(needed);
+        }
         if self.last.is_empty() {
-            let spare =
-                self.large.as_ref().and_then(|large| large.shared.state.lock().spare.take());
-            self.last = spare.unwrap_or_default();
-            self.last.clear();
-            let first = self.large.is_none() && self.full.is_empty();
-            let bytes = if first { FIRST_BYTES } else { BLOCK_BYTES };
-            self.last.reserve_exact(bytes);
             self.last.resize(CHUNK_ROOM, 0);
         }
-        let room = (CHUNK_ROOM + CHUNK_BYTES).saturating_sub(self.last.len());
-        let needed = self.last.len().saturating_add(wanted.min(room));
-        if needed > self.last.capacity() {
-            // Twice as large each time, up to a full block.
-            let bytes = needed.max(self.last.capacity().saturating_mul(2)).min(BLOCK_BYTES);
-            self.last.reserve_exact(bytes.saturating_sub(self.last.len()));
-        }
         room
+    }
+
+    /// Gives the block being filled a buffer of at least so many bytes.
+    fn grow(&mut self, needed: usize) {
+        let (spare, in_flight) = match &self.large {
+            None => (None, 0),
+            Some(large) => {
+                let mut state = large.shared.state.lock();
+                (state.spare.take(), state.in_flight)
+            }
+        };
+        if let Some(mut block) = spare {
+            block.clear();
+            block.extend_from_slice(&self.last);
+            self.last = block;
+            return;
+        }
+        let bytes = if in_flight >= MOST_IN_FLIGHT {
+            // Only for the rest of a piece: one of those in flight is soon back.
+            needed
+        } else if self.large.is_some() || !self.full.is_empty() {
+            BLOCK_BYTES
+        } else {
+            // A body's first block, in three sizes.
+            [FIRST_BYTES, 4 * FIRST_BYTES].into_iter().find(|b| *b >= needed).unwrap_or(BLOCK_BYTES)
+        };
+        self.last.reserve_exact(bytes.saturating_sub(self.last.len()));
     }
 
     /// The body is no small one: its full blocks are on their way.
@@ -312,6 +335,7 @@ impl BodyWriter {
         if record.len() <= CHUNK_ROOM {
             return Ok(());
         }
+        self.space.admit_message()?;
         if large.shared.state.lock().in_flight >= MOST_IN_FLIGHT
             && let Some(ticket) = large.shared.landing()
         {
@@ -447,6 +471,7 @@ mod tests {
 
     use super::super::gather::{Arrivals, Gathering};
     use super::super::queue::Taken;
+    use super::super::space::SpaceSetting;
     use super::super::tests::pattern;
     use super::*;
 
@@ -466,7 +491,10 @@ mod tests {
     }
 
     fn writer(lane: &Arc<LargeLane>) -> BodyWriter {
-        BodyWriter::new(MessageId(7), lane.clone(), LIMIT, None)
+        let fs = Arc::new(crate::vfs::sim::Disk::new());
+        let setting = SpaceSetting { percent: 0, bytes: 0, ballast: 0 };
+        let space = Arc::new(SpaceGauge::new(fs, std::path::Path::new("/store"), setting));
+        BodyWriter::new(MessageId(7), lane.clone(), LIMIT, None, space)
     }
 
     /// Takes chunks as a committer does, each after a while; the message's bytes.
@@ -550,6 +578,8 @@ mod tests {
                 let (held, later) = feed(&message, piece, patient);
                 assert!(held <= most, "pieces of {piece}, patient {patient}: {held}");
                 if patient && piece <= PIECE_BYTES {
+                    let most = 2 * BLOCK_BYTES + CHUNK_ROOM + PIECE_BYTES + 256;
+                    assert!(held <= most, "pieces of {piece}: {held}");
                     assert!(later <= 2 * BLOCK_BYTES + 256, "pieces of {piece}: {later} later on");
                 }
             }
@@ -572,6 +602,7 @@ mod tests {
 
     #[test]
     fn a_small_body_takes_little_more_than_its_bytes() {
+        const FOUR_TIMES: usize = 4 * FIRST_BYTES;
         let lane = Arc::new(LargeLane::default());
         let mut writer = writer(&lane);
         assert_eq!(writer.held(), 0);
@@ -582,8 +613,13 @@ mod tests {
         while len < LIMIT {
             writer.write(&[1; 1000][..(LIMIT - len).min(1000)]).unwrap();
             len = writer.len() as usize;
-            let twice = if len <= CHUNK_BYTES { 2 * len + CHUNK_ROOM } else { 2 * BLOCK_BYTES };
-            assert!(writer.held() <= twice.max(FIRST_BYTES), "{} at {len}", writer.held());
+            let most = match len + CHUNK_ROOM {
+                ..=FIRST_BYTES => FIRST_BYTES,
+                ..=FOUR_TIMES => FOUR_TIMES,
+                _ if len <= CHUNK_BYTES => BLOCK_BYTES,
+                _ => 2 * BLOCK_BYTES + 128,
+            };
+            assert!(writer.held() <= most, "{} at {len}", writer.held());
         }
         assert_eq!(writer.held(), 2 * BLOCK_BYTES);
         assert!(matches!(writer.finish().unwrap().stored, Stored::Small { .. }));

@@ -25,9 +25,11 @@
 //!   between lanes are finished; after a crash it may be higher, which costs space and no mail.
 //!
 //! # Failure
-//! A write or sync that fails is answered to the transactions of its group, with the system's error;
-//! the lane goes on in a new segment. An index that fails is answered likewise and refuses until the
-//! next opening. Damage to acknowledged data is reported by [`Store::recovery_report`],
+//! A write or sync that fails is answered to nobody: the segment is given up, and the same group is written
+//! to a new one. When that fails too, the group is answered with the system's error and the lane is
+//! read-only until a later try succeeds ([`state`]); reads go on. A disk that fills up refuses messages first
+//! ([`space`]). An index that fails is opened again, or made anew from the log, by its lane's committer
+//! while the store is open ([`commit`]). Damage to acknowledged data is reported by [`Store::recovery_report`],
 //! [`Store::check`] and by the read that meets it; it is never cut away, and the rest is served.
 
 use std::collections::HashMap;
@@ -36,6 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::sync::Mutex;
@@ -63,20 +66,26 @@ pub mod recovery;
 pub mod repair;
 pub mod segment;
 pub mod shown;
+pub mod space;
+pub mod state;
 pub mod ticket;
 
 #[cfg(test)]
 mod damage_tests;
 #[cfg(test)]
+mod failure_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
-pub use body::{Body, BodyWriter};
+pub use body::{Body, BodyWriter, PIECE_BYTES};
 pub use export::Exported;
 pub use id::{AccountId, Lane, MailboxId, MessageId};
 pub use model::*;
 pub use reader::MessageReader;
 pub use recovery::RecoveryReport;
 pub use repair::{RepairOptions, RepairReport};
+pub use space::SpaceLevel;
+pub use state::{Admission, IndexState, LaneState, ReadOnly, StateSink, StoreChange, StoreState};
 pub use ticket::{Completion, Ticket};
 
 use commit::{Done, Transaction};
@@ -85,13 +94,16 @@ use format::Format;
 use gather::Arrivals;
 use housekeeper::Housekeeper;
 use index::redb::IndexCounters;
-use index::{IndexKv, IndexView, Space, row};
+use index::slot::{self, Slot};
+use index::{IndexView, Space, row};
 use lane::{LaneSetting, Log, LogCounters, SpareRoom, Tail};
 use large::{LargeJob, LargeLane};
 use queue::JobQueue;
 use recovery::{Recovery, Shard};
 use segment::Segment;
 use shown::Shown;
+use space::{SpaceGauge, SpaceSetting};
+use state::Conditions;
 
 /// Most ordinary lanes.
 pub const MAX_LANES: u8 = 16;
@@ -105,6 +117,10 @@ const LARGE_BODY_LIMIT: usize = 4 << 20;
 const SEGMENT_LIMIT: u64 = 64 << 10;
 /// Segments that are kept open for reading.
 const OPEN_SEGMENTS: usize = 256;
+/// How long a reader waits for a shard that is being repaired.
+const READER_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it looks.
+const READER_SLICE: Duration = Duration::from_millis(100);
 /// Numbers of messages in an epoch, half of which may be gone before the next one is reserved.
 const EPOCH_MESSAGES: u64 = 1 << 32;
 
@@ -140,6 +156,15 @@ pub struct OpenOptions {
     pub export_bytes: u64,
     /// and by this many times the bytes of the last export.
     pub export_factor: u64,
+    /// Least milliseconds between a failure to write and the next try; also between two looks at the disk's
+    /// room.
+    pub retry_millis: u64,
+    /// Messages are refused when less than these hundredths of the file system are free, or
+    pub low_space_percent: u64,
+    /// less than so many bytes, whichever is less.
+    pub low_space_bytes: u64,
+    /// Most bytes of the ballast, which is removed when the disk is full; at most 1/64 of the file system. 0: none.
+    pub ballast_bytes: u64,
 }
 
 impl Default for OpenOptions {
@@ -152,6 +177,10 @@ impl Default for OpenOptions {
             checkpoint_bytes: 64 << 20,
             export_bytes: 256 << 20,
             export_factor: 16,
+            retry_millis: 1000,
+            low_space_percent: 5,
+            low_space_bytes: 1 << 30,
+            ballast_bytes: 64 << 20,
         }
     }
 }
@@ -188,6 +217,9 @@ pub struct Core {
     exports: Exports,
     counters: Arc<LogCounters>,
     index_counters: Arc<IndexCounters>,
+    clock: Arc<dyn Clock>,
+    conditions: Conditions,
+    space: Arc<SpaceGauge>,
     open_segments: Mutex<HashMap<(u8, u64), Arc<Segment>>>,
     closing: AtomicBool,
     /// Held while the store is being closed.
@@ -208,7 +240,7 @@ struct Threads {
 /// An ordinary lane with its shard of the index, as its committer and its readers share it.
 struct Home {
     jobs: JobQueue<Transaction>,
-    index: Box<dyn IndexKv>,
+    index: Slot,
     /// How far the index shows what was answered.
     shown: Shown,
     /// Messages whose bytes are coming in.
@@ -223,12 +255,40 @@ struct Home {
 
 impl Home {
     /// A snapshot of the index that shows everything answered so far. Not for the committer's thread.
+    ///
+    /// # Errors
+    /// `Rebuilding` when the shard is being repaired and that takes longer than a reader waits; what stands in the
+    /// way when it cannot be repaired.
     fn view(&self) -> Result<Box<dyn IndexView>> {
-        if !self.shown.is_kept() {
-            self.jobs.nudge();
-            self.shown.wait();
+        let mut patience = READER_PATIENCE;
+        let promised = self.shown.promised();
+        loop {
+            let shard = match self.index.get() {
+                slot::Shown::Shard(shard) if !shard.is_poisoned() => shard,
+                slot::Shown::Failed(e) => return Err(e),
+                _ => {
+                    if patience.is_zero() {
+                        return Err(slot::rebuilding());
+                    }
+                    // Nobody else may have seen it yet.
+                    self.jobs.call();
+                    self.index.wait(READER_SLICE);
+                    patience = patience.saturating_sub(READER_SLICE);
+                    continue;
+                }
+            };
+            if !self.shown.is_kept_to(promised) {
+                self.jobs.nudge();
+                if !self.shown.wait(promised, READER_SLICE) {
+                    continue;
+                }
+                // It may have been replaced meanwhile: the old one is poisoned then.
+            }
+            match shard.view() {
+                Err(_) if shard.is_poisoned() => {}
+                other => return other,
+            }
         }
-        self.index.view()
     }
 }
 
@@ -279,6 +339,10 @@ impl Core {
     fn submit(self: &Arc<Self>, lane: Lane, changes: Vec<Change>, done: Done) {
         if self.closing.load(Ordering::Acquire) {
             return done.answer(Err(stopped()));
+        }
+        let has_message = changes.iter().any(|change| matches!(change, Change::Message(_)));
+        if has_message && let Err(e) = self.space.admit_message() {
+            return done.answer(Err(e));
         }
         let mut ends: Vec<LargeJob> = Vec::new();
         let mut bodies = Vec::new();
@@ -399,12 +463,18 @@ impl Core {
         let Some(lock) = self.lock.lock().take() else { return Ok(()) };
         let mut result = Ok(());
         for home in &self.homes {
-            if let Err(e) = home.index.checkpoint() {
-                result = Err(e);
+            // One that could not be repaired is mended by the next opening.
+            if let slot::Shown::Shard(shard) = home.index.get() {
+                if let Err(e) = shard.checkpoint() {
+                    result = Err(e);
+                }
+                shard.close();
+            } else {
+                home.index.fail(stopped());
             }
-            home.index.close();
         }
         self.open_segments.lock().clear();
+        self.conditions.tell_to(None, SpaceLevel::Ample);
         drop(lock);
         result
     }
@@ -416,6 +486,7 @@ fn lane_setting(
     lane: u8,
     segment_bytes: u64,
     counters: &Arc<LogCounters>,
+    space: &Arc<SpaceGauge>,
 ) -> Arc<LaneSetting> {
     Arc::new(LaneSetting {
         fs: core.0.clone(),
@@ -426,6 +497,7 @@ fn lane_setting(
         segment_bytes: segment_bytes.max(SEGMENT_LIMIT),
         counters: counters.clone(),
         prepared: AtomicU64::new(1),
+        space: space.clone(),
     })
 }
 
@@ -535,8 +607,6 @@ impl Store {
         options: OpenOptions,
         anew: bool,
     ) -> Result<Store> {
-        // Nothing in the store needs the calendar: messages bring their times with them.
-        drop(clock);
         Format::read(fs.as_ref(), dir)?;
         let lock = take_lock(fs.as_ref(), dir)?;
         let mut format = Format::read(fs.as_ref(), dir)?;
@@ -559,6 +629,15 @@ impl Store {
             recovery::mark_all(fs.as_ref(), dir, format.lanes)?;
         }
 
+        let space = Arc::new(SpaceGauge::new(
+            fs.clone(),
+            dir,
+            SpaceSetting {
+                percent: options.low_space_percent,
+                bytes: options.low_space_bytes,
+                ballast: options.ballast_bytes,
+            },
+        ));
         let counters = Arc::new(LogCounters::default());
         let index_counters = Arc::new(IndexCounters::default());
         let mut report = RecoveryReport::default();
@@ -581,7 +660,7 @@ impl Store {
                 exports.found(usize::from(number), exported, chain.bytes_behind(lsn, outcome.tail));
                 homes.push(Home {
                     jobs: JobQueue::default(),
-                    index: Box::new(index),
+                    index: Slot::new(index),
                     shown: Shown::default(),
                     arrivals: Arrivals::default(),
                     next_id: AtomicU64::new(u64::from(format.epoch) * EPOCH_MESSAGES),
@@ -590,7 +669,8 @@ impl Store {
                 });
                 (outcome, options.segment_bytes)
             };
-            let setting = lane_setting((&fs, dir), &format, number, segment_bytes, &counters);
+            let setting =
+                lane_setting((&fs, dir), &format, number, segment_bytes, &counters, &space);
             let room = Arc::new(SpareRoom::default());
             logs.push(Log::new(
                 setting.clone(),
@@ -611,6 +691,9 @@ impl Store {
             dir: dir.to_path_buf(),
             housekeeper: Housekeeper::new(lanes + 1, options.checkpoint_bytes),
             exports,
+            conditions: Conditions::new(lanes + 1, clock.clone(), options.retry_millis),
+            clock,
+            space,
             options,
             format: Mutex::new(format),
             uuid: format.uuid,
@@ -649,8 +732,7 @@ impl Store {
             }
         }
         let worker = core.clone();
-        let millis = core.options.checkpoint_millis;
-        let thread = spawn("posthouse-house".into(), move || housekeeper::run(&worker, millis))?;
+        let thread = spawn("posthouse-house".into(), move || housekeeper::run(&worker))?;
         core.threads.lock().housekeeper = Some(thread);
         let worker = core.clone();
         let thread = spawn("posthouse-export".into(), move || export::run(&worker))?;
@@ -691,7 +773,7 @@ impl Store {
         let core = &self.handle.core;
         let limit = core.options.large_body_bytes.min(LARGE_BODY_LIMIT);
         let coming = core.home(id.lane()).map(|home| home.arrivals.begin());
-        BodyWriter::new(id, core.large.clone(), limit, coming)
+        BodyWriter::new(id, core.large.clone(), limit, coming, core.space.clone())
     }
 
     /// Hands a transaction to its lane's committer. All of it becomes durable, or nothing. The ticket
@@ -873,7 +955,11 @@ impl Store {
     /// Makes a durable checkpoint of the index now.
     pub fn checkpoint(&self) -> Result<()> {
         for home in &self.handle.core.homes {
-            home.index.checkpoint()?;
+            let done = home.index.shard()?.checkpoint();
+            if done.is_err() {
+                home.jobs.call();
+            }
+            done?;
         }
         Ok(())
     }
@@ -891,6 +977,31 @@ impl Store {
     fn export_each(&self) -> impl Iterator<Item = Result<Exported>> {
         let core = &self.handle.core;
         (0..self.lanes()).map(|lane| export::export_lane(core, Lane(lane)))
+    }
+
+    /// What the store can and cannot do at the moment.
+    pub fn state(&self) -> StoreState {
+        let core = &self.handle.core;
+        let (free_bytes, total_bytes) = core.space.figures();
+        let (lanes, space) = (core.conditions.lanes(), core.space.level());
+        StoreState { lanes, space, free_bytes, total_bytes }
+    }
+
+    /// Whether mail can be taken now. Costs two reads of memory.
+    pub fn admission(&self) -> Admission {
+        let core = &self.handle.core;
+        Admission {
+            writable: !core.conditions.any_failing(),
+            room: core.space.level() == SpaceLevel::Ample,
+        }
+    }
+
+    /// Who is told when the state changes; at once of everything that is not well. Replaces an earlier one. The
+    /// function runs on the store's housekeeper's thread and must be short.
+    pub fn on_state(&self, sink: impl Fn(&StoreChange) + Send + Sync + 'static) {
+        let core = &self.handle.core;
+        core.conditions.tell_to(Some(Arc::new(sink)), core.space.level());
+        core.housekeeper.look();
     }
 
     /// Verifies every record of the log and every reference of the index, while mail flows.
@@ -939,7 +1050,9 @@ struct Released<'a>(&'a Home);
 impl Drop for Released<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.index.poison();
+            self.0.index.take_out();
+            let text = "the lane's thread ended by a defect";
+            self.0.index.fail(Error::new(Kind::Internal, text));
         }
         self.0.shown.keep(u64::MAX);
     }

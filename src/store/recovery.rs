@@ -19,9 +19,11 @@
 //! export that verifies, set aside if none of its rows can be trusted, and from the log behind it. Segments
 //! that were freed leave gaps; one that lies behind the position that the scan starts at is damage.
 //!
-//! Records found behind the last checkpoint are synced before they are applied, because a process that
-//! died may have written them without. Running this again gives the same result.
+//! Records found behind the last checkpoint are made durable before they are applied, because a process
+//! that died may have written them without a sync, or with one that failed: those that no later record
+//! tells to be durable are written again, and the segment is synced. Running this again gives the same result.
 
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +41,8 @@ use std::sync::Arc;
 
 /// Changes that are collected before they are applied together.
 const BATCH: usize = 4096;
+/// Bytes that are written again at once.
+const REWRITE: usize = 1 << 20;
 
 /// What recovery found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +98,14 @@ impl Chain {
         })
     }
 
+    /// Ends the chain where a running lane says that its log ends: what stands behind was never answered.
+    pub fn end_at(&mut self, tail: Tail) {
+        for found in self.segments.iter_mut().filter(|s| s.number >= tail.segment) {
+            let end = if found.number == tail.segment { tail.end } else { HEADER_BYTES };
+            found.end = Some(end);
+        }
+    }
+
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().fold(0, |sum, s| sum.saturating_add(s.len))
@@ -102,14 +114,39 @@ impl Chain {
 
 /// Reads the headers of all segments of `lanes` lanes, the large one included. Changes nothing.
 pub fn survey(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16], lanes: usize) -> Result<Vec<Chain>> {
+    survey_some(fs, dir, uuid, lanes, &|_| true)
+}
+
+/// As [`survey`], for one lane, while the others work.
+pub fn survey_lane(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16], lane: Lane) -> Result<Chain> {
+    let lanes = usize::from(lane.0).saturating_add(1);
+    let chains = survey_some(fs, dir, uuid, lanes, &|number| number == lane.0)?;
+    Ok(chains.into_iter().last().unwrap_or_default())
+}
+
+fn survey_some(
+    fs: &dyn Fs,
+    dir: &Path,
+    uuid: &[u8; 16],
+    lanes: usize,
+    wanted: &dyn Fn(u8) -> bool,
+) -> Result<Vec<Chain>> {
     let directory = dir.join(segment::DIRECTORY);
     let entries = fs.read_dir(&directory).map_err(|e| Error::io("list", &directory, &e))?;
     let mut chains: Vec<Chain> = (0..lanes).map(|_| Chain::default()).collect();
     for entry in entries {
         let Some((lane, number)) = segment::parse_name(&entry.name, ".phl") else { continue };
+        if !wanted(lane) {
+            continue;
+        }
         let Some(chain) = chains.get_mut(usize::from(lane)) else { continue };
         let path = segment::path(dir, lane, number);
-        let file = fs.open(&path, Open::Read).map_err(|e| Error::io("open", &path, &e))?;
+        let file = match fs.open(&path, Open::Read) {
+            Ok(file) => file,
+            // A lane that works removes what is void.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::io("open", &path, &e)),
+        };
         let header = SegmentHeader::read(file.as_ref(), uuid)
             .map_err(|e| Error::io("read", &path, &e))?
             .filter(|header| header.lane == lane && header.number == number);
@@ -459,6 +496,8 @@ impl Recovery<'_> {
                     applied.offset
                 ));
             }
+            // Where the end is known, nothing before it can be a torn group.
+            let last = last && found.end.is_none();
             self.scan_segment(found, &header, begin, last, &path, &mut state)?;
         }
         state.lost = state.lost.saturating_add(state.unknown);
@@ -499,7 +538,7 @@ impl Recovery<'_> {
                     match Record::decode(&h, body) {
                         Ok(record) => {
                             if last && !synced {
-                                self.sync(path)?;
+                                self.make_durable(path, &mut scanner, at, expected)?;
                                 synced = true;
                             }
                             self.take(record, &h, at, found.number, &mut pending, state)?;
@@ -591,8 +630,41 @@ impl Recovery<'_> {
         if state.transactions.len() >= BATCH { state.settle(self, false) } else { Ok(()) }
     }
 
-    fn sync(&self, path: &Path) -> Result<()> {
+    /// Makes the records from `at` on, of which the first is `lsn`, durable before they count. Those that no later
+    /// record tells to be durable are written again: after a sync that failed, the system may hold them in memory
+    /// alone and take them for written.
+    fn make_durable(
+        &self,
+        path: &Path,
+        scanner: &mut Scanner<'_>,
+        at: u64,
+        lsn: u64,
+    ) -> Result<()> {
+        let reading = |e: std::io::Error| Error::io("read", path, &e);
+        let (mut end, mut next) = (at, lsn);
+        // No longer than a group, or what a large body writes between two syncs.
+        let mut uncertain: VecDeque<(u64, u64)> = VecDeque::new();
+        while let Found::Record(h) = scanner.record(end).map_err(reading)?
+            && h.lsn == next
+        {
+            uncertain.push_back((next, end));
+            while uncertain.front().is_some_and(|(lsn, _)| *lsn <= h.durable_lsn()) {
+                uncertain.pop_front();
+            }
+            end = end.saturating_add(h.record_len());
+            next = next.saturating_add(1);
+        }
         let file = self.fs.open(path, Open::ReadWrite).map_err(|e| Error::io("open", path, &e))?;
+        let mut from = uncertain.front().map_or(end, |(_, at)| *at);
+        while from < end {
+            let len = usize::try_from(end.saturating_sub(from)).unwrap_or(REWRITE).min(REWRITE);
+            let bytes = scanner.bytes(from, len).map_err(reading)?;
+            if bytes.is_empty() {
+                break;
+            }
+            file.write_at(bytes, from).map_err(|e| Error::io("write", path, &e))?;
+            from = from.saturating_add(bytes.len() as u64);
+        }
         file.sync_data().map_err(|e| Error::io("sync", path, &e))
     }
 }

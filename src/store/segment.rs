@@ -255,7 +255,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Up to `len` bytes at an offset; fewer at the end.
-    fn bytes(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
+    pub fn bytes(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
         let len = len.min(usize::try_from(self.end.saturating_sub(at)).unwrap_or(usize::MAX));
         let inside = at >= self.window_at
             && at.saturating_add(len as u64)

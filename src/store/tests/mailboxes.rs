@@ -423,6 +423,7 @@ fn figures_of_flags_and_moves_on_a_disk() {
     tickets.into_iter().for_each(|ticket| drop(ticket.wait().unwrap()));
     let all: Vec<u32> = (1..=COUNT).collect();
     let measure = |what: &str, transactions: Vec<Vec<Change>>| {
+        store.mailboxes(A).unwrap();
         let (before, start) = (store.stats(), std::time::Instant::now());
         let tickets: Vec<_> =
             transactions.into_iter().map(|changes| store.commit(Lane(0), changes)).collect();

@@ -1011,10 +1011,10 @@ typedef struct ph_message_row {
 }
 
 /**
- * Called while a check runs: done of total octets are verified.
+ * Called while a check or a repair runs: done of total octets are verified.
  *
- * Thread: the one that called ph_engine_check, before that returns. Must not throw or jump out,
- * and must not call the same engine.
+ * Thread: the one that called ph_engine_check or ph_repair, before that returns. Must not throw or
+ * jump out, and must not call the same engine.
  */
 typedef void (*ph_progress_fn)(void *user_data, uint64_t done, uint64_t total);
 

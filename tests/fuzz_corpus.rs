@@ -6,8 +6,18 @@ use std::path::Path;
 
 #[path = "../fuzz/scenarios/address.rs"]
 mod address;
+#[path = "../fuzz/scenarios/checkpoint.rs"]
+mod checkpoint;
+#[path = "../fuzz/scenarios/export.rs"]
+mod export;
+#[path = "../fuzz/scenarios/format.rs"]
+mod format;
 #[path = "../fuzz/scenarios/pop3_server.rs"]
 mod pop3_server;
+#[path = "../fuzz/scenarios/record.rs"]
+mod record;
+#[path = "../fuzz/scenarios/segment.rs"]
+mod segment;
 #[path = "../fuzz/scenarios/smtp_server.rs"]
 mod smtp_server;
 
@@ -43,4 +53,29 @@ fn pop3_server_corpus_holds() {
 #[test]
 fn address_corpus_holds() {
     replay("address", address::run);
+}
+
+#[test]
+fn segment_corpus_holds() {
+    replay("segment", segment::run);
+}
+
+#[test]
+fn record_corpus_holds() {
+    replay("record", record::run);
+}
+
+#[test]
+fn export_corpus_holds() {
+    replay("export", export::run);
+}
+
+#[test]
+fn format_corpus_holds() {
+    replay("format", format::run);
+}
+
+#[test]
+fn checkpoint_corpus_holds() {
+    replay("checkpoint", checkpoint::run);
 }

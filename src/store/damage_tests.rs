@@ -725,3 +725,52 @@ fn repair_counts_references_again() {
         assert_eq!(row::Place::decode(&value.unwrap()).unwrap().references, count);
     }
 }
+
+/// Writes the seeds of the readers' fuzzing targets. Only to be run on purpose, when a format has changed.
+#[test]
+#[ignore = "writes fuzz/corpus"]
+#[allow(clippy::disallowed_methods)]
+fn write_seeds() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+    let put = |target: &str, name: &str, bytes: &[u8]| {
+        std::fs::create_dir_all(corpus.join(target)).unwrap();
+        std::fs::write(corpus.join(target).join(name), bytes).unwrap();
+    };
+    let (memory, fs, dir) = make(1);
+    let store = open(&fs, &dir);
+    let account = AccountId(1);
+    inbox(&store, account);
+    for n in 1..4 {
+        send(&store, account, &pattern(n as usize * 20, n)).wait().unwrap();
+    }
+    let kept = queue(&store, Lane(0), b"kept");
+    let gone = queue(&store, Lane(0), b"gone");
+    let mailbox = MailboxId::INBOX;
+    let changes = vec![
+        Change::Queue { message: gone, recipients: Vec::new(), references: 0 },
+        Change::Expunge { account, mailbox, uids: vec![2] },
+        Change::Row { table: Table::Value, key: b"key".to_vec(), value: Some(b"v".to_vec()) },
+        Change::Deliver { message: kept, account, mailbox, size: 4, received: 5, flags: 0 },
+        Change::Forget { message: kept, account, mailbox },
+        Change::Unreference { message: kept, count: 1 },
+    ];
+    store.commit(Lane(0), changes).wait().unwrap();
+    send(&store, account, &pattern(20_100, 9)).wait().unwrap();
+    store.export().unwrap();
+    store.commit(Lane(0), vec![Change::RemoveMailboxes { account }]).wait().unwrap();
+    store.close().unwrap();
+    put("format", "v1", &bytes_of(&memory, &dir.join("FORMAT")));
+    put("export", "v1", &bytes_of(&memory, &exports(&memory, &dir)[0]));
+    let records = records(&memory, &fs, &dir, 2);
+    let end = records.iter().filter(|r| r.lane == 0).map(|r| r.at + r.len).max().unwrap();
+    let mut segment = bytes_of(&memory, &segments(&memory, &dir)[0]);
+    segment.truncate(end as usize);
+    put("segment", "v1", &segment);
+    for record in records.iter().filter(|record| record.body < 2000) {
+        let bytes = bytes_of(&memory, &record.path);
+        let (at, body) = (record.at as usize, record.body as usize);
+        let mut seed = vec![bytes[at + 8]];
+        seed.extend_from_slice(&bytes[at + 32..at + 32 + body]);
+        put("record", &format!("type-{}", bytes[at + 8]), &seed);
+    }
+}

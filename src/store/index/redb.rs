@@ -191,7 +191,8 @@ impl Redb {
                 .set_cache_size(CACHE_BYTES)
                 .create_with_backend(backend)
                 .map_err(|e| failed(path, e))?;
-            // redb itself looks at no checksum when it reads.
+            // redb itself looks at no checksum when it reads. All pages of a million messages (64 MiB, in the system's cache)
+            // take 0.04 s of a processor.
             if verify == Verify::Everything
                 && !database.check_integrity().map_err(|e| failed(path, e))?
             {
@@ -411,68 +412,5 @@ mod tests {
         assert_eq!(damaged.unwrap_err().kind(), Kind::Corrupt);
         assert!(fs.metadata(&mark_of(&path)).is_ok());
         assert_eq!(health.guarded(|| Ok(5)).unwrap_err().kind(), Kind::Rebuilding);
-    }
-
-    #[test]
-    #[ignore = "measures"]
-    fn measure_opening() {
-        use crate::store::index::row;
-        let dir = std::env::temp_dir().join("ph-measure-open");
-        let fs: Arc<dyn Fs> = Arc::new(crate::vfs::os::OsFs::new());
-        fs.create_dir_all(&dir).unwrap();
-        let path = dir.join("x.redb");
-        let _ = fs.remove_file(&path);
-        let counters = Arc::new(IndexCounters::default());
-        let index = Redb::open(&fs, &path, &counters, Verify::Nothing).unwrap();
-        for group in 0..2000_u64 {
-            let mut changes = Changes::new();
-            for n in 0..500 {
-                let id = group * 500 + n;
-                let place = row::Place {
-                    segment: id / 10000,
-                    offset: (id % 10000) * 4320,
-                    len: 4320,
-                    size: 4200,
-                    references: 1,
-                    queued: false,
-                    chunks: vec![],
-                };
-                changes.insert(
-                    (Space::Place, row::message_key(crate::store::MessageId(id))),
-                    Some(place.encode()),
-                );
-                if n % 64 == 0 {
-                    changes.insert(
-                        (
-                            Space::Pack,
-                            row::pack_key(
-                                crate::store::AccountId(1),
-                                crate::store::MailboxId(1),
-                                id as u32,
-                            ),
-                        ),
-                        Some(vec![7; 12 * 64]),
-                    );
-                }
-            }
-            index.apply(&changes).unwrap();
-            if group % 100 == 0 {
-                index.checkpoint().unwrap();
-            }
-        }
-        index.checkpoint().unwrap();
-        drop(index);
-        println!("{} bytes", fs.metadata(&path).unwrap().len);
-        for verify in [Verify::Nothing, Verify::Everything, Verify::Nothing, Verify::Everything] {
-            let cpu = || {
-                let t = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-                t.split(' ').next().unwrap().parse::<u64>().unwrap() as f64 / 1e9
-            };
-            let start = cpu();
-            let index = Redb::open(&fs, &path, &counters, verify).unwrap();
-            println!("{verify:?}: {:.3} s of CPU", cpu() - start);
-            drop(index);
-        }
-        fs.remove_file(&path).unwrap();
     }
 }

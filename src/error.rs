@@ -99,6 +99,8 @@ kinds! {
     ReadOnly = -304, "PH_E_READ_ONLY", "the store is read-only";
     /// The directory holds no instance.
     NotAnInstance = -305, "PH_E_NOT_AN_INSTANCE", "no instance in this directory";
+    /// The index is being repaired; the call can be made again later.
+    Rebuilding = -306, "PH_E_REBUILDING", "the index is being repaired, try again later";
     /// The peer, or the caller of a session, broke the protocol.
     Protocol = -401, "PH_E_PROTOCOL", "protocol error";
     /// A certificate cannot be read or used.

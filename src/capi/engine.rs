@@ -175,6 +175,7 @@ unsafe impl Record for ph_stats {
 ///
 /// Behaviour: takes the instance's lock, recovers what a crash left, reads configuration and directory. Serves
 /// nothing yet: see ph_engine_start. Several engines may be open in one process, each with its own instance.
+/// On Windows the library stays loaded from the first engine on: FreeLibrary does not unload it.
 /// Parameters: directory, the instance's directory, NUL-terminated UTF-8; options, or NULL for the defaults;
 /// out, where the handle goes (NULL when the call fails); err, or NULL.
 /// Returns: PH_OK or an error.

@@ -194,20 +194,31 @@ impl Signals {
 #[cfg(windows)]
 struct Signals {
     interrupt: tokio::signal::windows::CtrlC,
+    // What a program can send to another one that it started in a process group of its own.
+    stop: tokio::signal::windows::CtrlBreak,
+    // After these the system ends the process by itself, in some seconds.
     closed: tokio::signal::windows::CtrlClose,
+    shutdown: tokio::signal::windows::CtrlShutdown,
 }
 
 #[cfg(windows)]
 impl Signals {
     fn new() -> io::Result<Signals> {
-        use tokio::signal::windows::{ctrl_c, ctrl_close};
-        Ok(Signals { interrupt: ctrl_c()?, closed: ctrl_close()? })
+        use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
+        Ok(Signals {
+            interrupt: ctrl_c()?,
+            stop: ctrl_break()?,
+            closed: ctrl_close()?,
+            shutdown: ctrl_shutdown()?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "Ctrl-C",
+            _ = self.stop.recv() => "Ctrl-Break",
             _ = self.closed.recv() => "the console was closed",
+            _ = self.shutdown.recv() => "the system shuts down",
         }
     }
 }

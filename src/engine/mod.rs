@@ -22,7 +22,7 @@ use crate::service::transaction::{Origin, Recipient, Transaction};
 use crate::spool::Spool;
 use crate::store::{
     CheckReport, MailboxHead, MailboxId, MessageId, MessageReader, MessageRow, OpenOptions,
-    QueueEntry, Store, envelope_flags,
+    PIECE_BYTES, QueueEntry, Store, envelope_flags,
 };
 use crate::sync::Mutex;
 use crate::time::{Clock, SystemClock};
@@ -326,7 +326,7 @@ impl Engine {
         }
         let origin = Origin { hello: b"", address: None, with: "local" };
         let mut incoming = transaction.begin(&self.shared, &origin)?;
-        for piece in message.chunks(64 << 10) {
+        for piece in message.chunks(PIECE_BYTES) {
             incoming.write(piece)?;
             if let Some(ticket) = incoming.pressure() {
                 ticket.wait()?;

@@ -10,7 +10,8 @@
 
 use crate::error::Result;
 use crate::store::{
-    AccountId, Change, MailboxHead, MailboxId, MessageId, MessageReader, MessageRow, Store, Ticket,
+    AccountId, Change, Committed, MailboxHead, MailboxId, MessageId, MessageReader, MessageRow,
+    Store, Ticket,
 };
 
 #[cfg(test)]
@@ -78,6 +79,43 @@ impl Mailboxes {
         self.store.read(message)
     }
 
+    /// Changes flags ([`MessageRow::flags`]) to `(flags & !remove) | add`; `remove` of all ones replaces
+    /// them. Messages that change get one new MODSEQ, the others keep theirs. UIDs that are not there are
+    /// ignored; their order does not matter.
+    pub fn set_flags(
+        &self,
+        account: AccountId,
+        mailbox: MailboxId,
+        mut uids: Vec<u32>,
+        add: u32,
+        remove: u32,
+    ) -> Ticket<()> {
+        uids.sort_unstable();
+        uids.dedup();
+        let change = Change::Flags { account, mailbox, uids, add, remove };
+        self.commit(account, change, |_| ())
+    }
+
+    /// Moves messages to another mailbox of the account, or to the end of the same one; all or none. Answers
+    /// with the UID before and the UID after of each message that was there, in the order of UIDs.
+    ///
+    /// # Errors
+    /// The ticket answers `NotFound` when the account has no mailbox `to`.
+    pub fn move_messages(
+        &self,
+        account: AccountId,
+        from: MailboxId,
+        to: MailboxId,
+        mut uids: Vec<u32>,
+    ) -> Ticket<Vec<(u32, u32)>> {
+        uids.sort_unstable();
+        uids.dedup();
+        let change = Change::Move { account, from, to, uids: uids.clone() };
+        self.commit(account, change, |committed| {
+            uids.into_iter().zip(committed.uids).filter(|(_, new)| *new != 0).collect()
+        })
+    }
+
     /// Removes messages from a mailbox. UIDs that are not there are ignored; their order does not matter.
     pub fn expunge(
         &self,
@@ -87,11 +125,20 @@ impl Mailboxes {
     ) -> Ticket<()> {
         uids.sort_unstable();
         uids.dedup();
+        self.commit(account, Change::Expunge { account, mailbox, uids }, |_| ())
+    }
+
+    /// Commits a change of an account's mailboxes. The answer is made on the committer's thread.
+    fn commit<T: Send + 'static>(
+        &self,
+        account: AccountId,
+        change: Change,
+        answer: impl FnOnce(Committed) -> T + Send + 'static,
+    ) -> Ticket<T> {
         let (completion, ticket) = Ticket::new();
-        let lane = self.store.lane_of(account);
-        let change = Change::Expunge { account, mailbox, uids };
-        self.store
-            .commit_then(lane, vec![change], |result| completion.complete(result.map(|_| ())));
+        self.store.commit_then(self.store.lane_of(account), vec![change], |result| {
+            completion.complete(result.map(answer));
+        });
         ticket
     }
 }

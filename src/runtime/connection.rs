@@ -21,6 +21,9 @@ use super::tls::{Acceptor, Tls};
 use crate::service::{Conversation, Progress, Settled, Wait};
 use crate::time::{Clock, Time};
 
+#[cfg(test)]
+mod tests;
+
 /// Bytes read from a socket at once.
 const READ_BYTES: usize = 64 << 10;
 

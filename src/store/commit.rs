@@ -7,10 +7,15 @@
 //! (`gather.rs`). A group holds at most 4 MiB or one transaction, and never crosses from one segment
 //! into the next.
 //!
-//! When the write or the sync fails, every transaction of the group is answered with the error and the
-//! lane goes on in a fresh segment. When the index cannot be changed, the group is on disk and was answered
-//! for, but cannot be shown: the lane refuses everything until the store is opened again, which
-//! rebuilds the index.
+//! # Failure
+//! When the write or the sync fails, the segment is given up, and the same group is written to a new one, with the
+//! same LSNs. Only when that fails too is everybody answered with the error, and the lane becomes read-only
+//! ([`super::state`]). From then on transactions are refused at once, but for one now and then that is the next try;
+//! without any, the housekeeper calls and the try is a record that says nothing (`SEAL`) in a new segment.
+//!
+//! When the index fails, the groups that it does not show are on disk and were answered for. So the committer takes
+//! the shard out, opens it again, which replays what it does not have of the log or makes it anew from the log,
+//! and puts it back; readers wait meanwhile. Nothing else happens in the lane before that has succeeded.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -18,16 +23,19 @@ use std::sync::atomic::Ordering;
 use super::body::{Body, Stored};
 use super::gather::Gathering;
 use super::index::apply::{Applier, Position};
+use super::index::redb::Redb;
+use super::index::slot;
 use super::index::{Batch, Changes, IndexView, Space, row};
-use super::lane::{Log, put_header};
+use super::lane::{Log, Start, put_header};
 use super::plan::Planner;
 use super::queue::Taken;
 use super::record::{
     FLAG_BEGIN, FLAG_END, FLAG_MUST_UNDERSTAND, HEADER_LEN, Header, Record, record_len,
 };
+use super::recovery::{self, Recovery, RecoveryReport, Shard};
 use super::ticket::Completion;
 use super::{Change, Committed, Core, Home, Lane};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Most bytes of a group of more than one transaction.
 const GROUP_BYTES: usize = 4 << 20;
@@ -90,7 +98,7 @@ fn estimate(change: &Change) -> u64 {
     let rest = match change {
         Change::Message(new) => {
             let body = match &new.body.stored {
-                Stored::Small { bytes, .. } => bytes.len() as u64,
+                Stored::Small { blocks, .. } => blocks.len() as u64,
                 Stored::Large(_) => (new.body.len / super::body::CHUNK_BYTES as u64 + 1) * 20,
             };
             body.saturating_add(recipients(&new.queue))
@@ -99,7 +107,8 @@ fn estimate(change: &Change) -> u64 {
         }
         Change::Queue { recipients: list, .. } => recipients(list),
         Change::CreateMailbox { name, .. } => name.len() as u64,
-        Change::Expunge { uids, .. } => uids.len() as u64 * 6,
+        Change::Expunge { uids, .. } | Change::Flags { uids, .. } => uids.len() as u64 * 6,
+        Change::Move { uids, .. } => uids.len() as u64 * 12,
         Change::Row { key, value, .. } => (key.len() + value.as_ref().map_or(0, Vec::len)) as u64,
         Change::Deliver { .. }
         | Change::Forget { .. }
@@ -114,12 +123,21 @@ pub fn run(core: &Core, lane: Lane, log: &mut Log) {
     let Some(home) = core.home(lane) else { return };
     let mut jobs = Vec::new();
     let mut gathering = Gathering::new(home.arrivals.clone());
-    let mut committer = Committer { core, lane, log, buffer: Vec::new(), unshown: None };
+    let mut committer = Committer {
+        core,
+        lane,
+        log,
+        buffer: Vec::new(),
+        unshown: None,
+        owed: Vec::new(),
+        log_failed: false,
+    };
     loop {
         match home.jobs.take(&mut jobs, &mut gathering, committer.unshown.is_some()) {
             Taken::Jobs => {}
             Taken::Pause => {
                 committer.show();
+                committer.mend();
                 continue;
             }
             Taken::Closed => break,
@@ -140,7 +158,7 @@ pub fn run(core: &Core, lane: Lane, log: &mut Log) {
     committer.log.close();
 }
 
-/// A record in the buffer whose header is not filled in yet.
+/// A record in the buffer, and what its header says. The header is filled in when its place is known.
 struct Laid {
     at: usize,
     body_len: usize,
@@ -161,6 +179,10 @@ struct Committer<'a> {
     log: &'a mut Log,
     buffer: Vec<u8>,
     unshown: Option<Unshown>,
+    /// Messages of other lanes that are to be let go when the index shows why.
+    owed: Vec<(super::MessageId, u32)>,
+    /// The last try to write failed.
+    log_failed: bool,
 }
 
 /// What is on disk and not in the index yet: changes over a snapshot.
@@ -181,17 +203,29 @@ impl Committer<'_> {
     /// Makes one group of what waits, at least of the first transaction.
     fn group(&mut self, waiting: &mut VecDeque<Transaction>) {
         let Some(home) = self.core.home(self.lane) else { return };
+        if let Some(e) = self.core.conditions.refusal(self.lane) {
+            self.show();
+            return self.refuse_all(waiting, &e);
+        }
+        if let Err(e) = self.repair_if_broken() {
+            return self.refuse_all(waiting, &e);
+        }
         let mut unshown = match self.unshown.take().map_or_else(|| Unshown::new(home), Ok) {
             Ok(unshown) => unshown,
-            Err(e) => return fail_all(waiting, &e),
+            Err(e) => {
+                let _ = self.repair_if_broken();
+                return self.refuse_all(waiting, &e);
+            }
         };
         let need = waiting.front().map_or(0, |first| first.bytes);
-        let start = match self.log.start(need) {
+        // A segment that cannot be begun is a failure as any other: it is tried twice.
+        let start = match self.log.start(need).or_else(|e| self.start_again(need, &e)) {
             Ok(start) => start,
             Err(e) => {
-                self.unshown = Some(unshown);
+                self.unshown = (unshown.records > 0).then_some(unshown);
                 self.show();
-                return fail_all(waiting, &e);
+                self.failed(&e);
+                return self.refuse_all(waiting, &e);
             }
         };
         let mut batch = Batch::over(unshown.view.as_ref(), std::mem::take(&mut unshown.changes));
@@ -200,7 +234,7 @@ impl Committer<'_> {
         let mut members: Vec<Member> = Vec::with_capacity(waiting.len());
         let mut refused: Vec<(Done, Error)> = Vec::new();
         let mut records: Vec<(Record, Position)> = Vec::with_capacity(waiting.len());
-        let durable = self.log.tail().lsn;
+        let mut laid: Vec<Laid> = Vec::with_capacity(waiting.len());
         let mut messages = 0;
         self.buffer.clear();
         while let Some(next) = waiting.front() {
@@ -229,18 +263,25 @@ impl Committer<'_> {
                 if matches!(record, Record::Message(_)) {
                     messages += 1;
                 }
-                let laid = self.lay(&record, body, flags);
-                let len = self.buffer.len().saturating_sub(laid.at) as u64;
-                let offset = start.offset.saturating_add(laid.at as u64);
-                let lsn = self.log.take_lsn();
-                self.fill_in(&laid, lsn, durable, start.salt);
-                records.push((record, Position { segment: start.segment, offset, len }));
+                let record_laid = self.lay(&record, body, flags);
+                let len = self.buffer.len().saturating_sub(record_laid.at) as u64;
+                laid.push(record_laid);
+                self.log.take_lsn();
+                // Where it stands is known when it is placed.
+                records.push((record, Position { segment: 0, offset: 0, len }));
             }
             let committed = Committed { lsn: self.log.last_lsn(), uids: planned.uids };
             members.push(Member { done, committed });
         }
-        match self.write(&records) {
+        let lsns = self.log.last_lsn();
+        self.log.return_lsns(lsns.saturating_sub(laid.len() as u64));
+        let written = match self.write(&laid, &mut records, start) {
+            Err(e) => self.write_elsewhere(&laid, &mut records, &e),
+            done => done,
+        };
+        match written {
             Ok(()) => {
+                self.written(!records.is_empty());
                 let counters = &self.core.counters;
                 counters.transactions.fetch_add(members.len() as u64, Ordering::Relaxed);
                 counters.messages.fetch_add(messages, Ordering::Relaxed);
@@ -258,13 +299,16 @@ impl Committer<'_> {
                 match applied {
                     Ok(released) => unshown.released.extend(released),
                     Err(e) => {
-                        self.stand_still(&e);
+                        self.unshown = Some(unshown);
+                        home.index.take_out();
+                        let _ = self.repair(&e);
                         return self.refuse(refused);
                     }
                 }
             }
             Err(e) => {
                 unshown.changes = batch.into_changes();
+                self.failed(&e);
                 for member in members {
                     member.done.answer(Err(e.clone()));
                 }
@@ -276,13 +320,102 @@ impl Committer<'_> {
         if self.unshown.as_ref().is_some_and(|unshown| unshown.records >= SHOWN_TOGETHER) {
             self.show();
         }
+        // Planning reads the index.
+        if !refused.is_empty() {
+            let _ = self.repair_if_broken();
+        }
         self.refuse(refused);
+    }
+
+    /// Answers all that wait with an error. Those that would write nothing are answered that they are done.
+    fn refuse_all(&self, waiting: &mut VecDeque<Transaction>, error: &Error) {
+        for transaction in waiting.drain(..) {
+            if transaction.changes.is_empty() {
+                let committed = Committed { lsn: self.log.tail().lsn, uids: Vec::new() };
+                transaction.done.answer(Ok(committed));
+            } else {
+                transaction.done.answer(Err(error.clone()));
+            }
+        }
+    }
+
+    /// A group was written, or was empty.
+    fn written(&mut self, anything: bool) {
+        if !anything {
+            return;
+        }
+        self.log_failed = false;
+        if self.core.conditions.healed(self.lane) {
+            self.core.housekeeper.look();
+        }
+    }
+
+    /// Nothing can be written: the lane is read-only.
+    fn failed(&mut self, error: &Error) {
+        self.log_failed = true;
+        self.core.conditions.failed(self.lane, error);
+        self.core.housekeeper.look();
+    }
+
+    /// Begins a segment once more after a failure.
+    fn start_again(&mut self, need: u64, error: &Error) -> Result<Start> {
+        tracing::warn!("lane {}: {error}; it is tried again", self.lane.0);
+        if error.kind() == Kind::DiskFull && !self.core.space.relieve() {
+            return Err(error.clone());
+        }
+        self.log.start(need)
+    }
+
+    /// The group goes to a new segment, because it failed to be written where it was to go.
+    fn write_elsewhere(
+        &mut self,
+        laid: &[Laid],
+        records: &mut [(Record, Position)],
+        error: &Error,
+    ) -> Result<()> {
+        tracing::warn!("lane {}: {error}; the group goes to a new segment", self.lane.0);
+        if error.kind() == Kind::DiskFull {
+            self.core.space.relieve();
+        }
+        let start = self.log.start(self.buffer.len() as u64)?;
+        self.write(laid, records, start)
+    }
+
+    /// Called by the housekeeper or by a reader: tries what failed before, when it is time.
+    fn mend(&mut self) {
+        if self.core.conditions.refusal(self.lane).is_some() || self.repair_if_broken().is_err() {
+            return;
+        }
+        if !self.log_failed {
+            return;
+        }
+        let Some(home) = self.core.home(self.lane) else { return };
+        self.buffer.clear();
+        let laid = [self.lay(&Record::Seal, None, FLAG_BEGIN | FLAG_END)];
+        let need = self.buffer.len() as u64;
+        let start = match self.log.start(need) {
+            Ok(start) => start,
+            Err(e) => return self.failed(&e),
+        };
+        let mut records = [(Record::Seal, Position { segment: 0, offset: 0, len: need })];
+        match self.write(&laid, &mut records, start) {
+            Ok(()) => {
+                // The position in the log moves.
+                self.unshown = self.unshown.take().or_else(|| Unshown::new(home).ok());
+                self.show();
+                self.written(true);
+            }
+            Err(e) => self.failed(&e),
+        }
     }
 
     /// Answers what was refused, and sees to the next segment.
     fn refuse(&self, refused: Vec<(Done, Error)>) {
         for (done, error) in refused {
             done.answer(Err(error));
+        }
+        if self.core.space.is_stale() {
+            self.core.housekeeper.look();
         }
         self.core.housekeeper.look_at(usize::from(self.lane.0), self.log.wants_spare());
     }
@@ -294,8 +427,10 @@ impl Committer<'_> {
         self.buffer.resize(front, 0);
         let mut crc = 0;
         let mut tail = front;
-        if let Some(Body { stored: Stored::Small { bytes, crc: of_bytes }, .. }) = body {
-            self.buffer.extend_from_slice(&bytes);
+        if let Some(Body { stored: Stored::Small { blocks, crc: of_bytes }, .. }) = body {
+            for bytes in blocks.iter() {
+                self.buffer.extend_from_slice(bytes);
+            }
             tail = self.buffer.len();
             crc = of_bytes;
         }
@@ -322,10 +457,23 @@ impl Committer<'_> {
         }
     }
 
-    /// Makes the buffer durable.
-    fn write(&mut self, records: &[(Record, Position)]) -> Result<()> {
+    /// Makes the group in the buffer durable at this place, and says where its records are. On an error its
+    /// segment is given up, and the LSNs are as before.
+    fn write(
+        &mut self,
+        laid: &[Laid],
+        records: &mut [(Record, Position)],
+        start: Start,
+    ) -> Result<()> {
         if records.is_empty() {
             return Ok(());
+        }
+        let durable = self.log.tail().lsn;
+        for (laid, (_, position)) in laid.iter().zip(records) {
+            let lsn = self.log.take_lsn();
+            self.fill_in(laid, lsn, durable, start.salt);
+            position.segment = start.segment;
+            position.offset = start.offset.saturating_add(laid.at as u64);
         }
         self.log.write(&self.buffer)?;
         self.log.sync()?;
@@ -341,30 +489,92 @@ impl Committer<'_> {
         let Unshown { view, mut changes, released, bytes, .. } = unshown;
         let applied = row::Applied { lsn: tail.lsn, segment: tail.segment, offset: tail.end };
         changes.insert((Space::Meta, row::APPLIED.to_vec()), Some(applied.encode()));
-        if let Err(e) = home.index.apply(&changes) {
-            return self.stand_still(&e);
-        }
         drop(view);
+        let done = home.index.shard().and_then(|shard| shard.apply(&changes));
+        self.owed.extend(released);
+        if let Err(e) = done {
+            home.index.take_out();
+            let _ = self.repair(&e);
+            return;
+        }
         *home.tail.lock() = tail;
         self.core.housekeeper.wrote(usize::from(self.lane.0), bytes);
+        self.core.exports.wrote(usize::from(self.lane.0), bytes);
         home.shown.keep(tail.lsn);
-        for (message, count) in released {
+        self.settle_debts();
+    }
+
+    /// Lets messages of other lanes go that nobody here holds any more.
+    fn settle_debts(&mut self) {
+        for (message, count) in self.owed.drain(..) {
             let changes = vec![Change::Unreference { message, count }];
             // Refused only when the store closes: the count is then too high, never too low.
             let _ = self.core.push(message.lane(), Transaction::new(changes, Done::Silent));
         }
     }
 
-    /// The index cannot be changed: the lane refuses everything from here on.
-    fn stand_still(&self, error: &Error) {
-        let Some(home) = self.core.home(self.lane) else { return };
-        tracing::error!(
-            "lane {}: the index cannot be changed, the lane stands still until the store is opened again: {error}",
-            self.lane.0
-        );
-        home.index.poison();
-        // Who waits learns it from the index.
-        home.shown.keep(self.log.tail().lsn);
+    /// Repairs the shard if it has failed, whoever met it.
+    fn repair_if_broken(&mut self) -> Result<()> {
+        let Some(home) = self.core.home(self.lane) else { return Ok(()) };
+        if home.index.is_usable() {
+            return Ok(());
+        }
+        let why = home.index.shard().err().unwrap_or_else(slot::rebuilding);
+        home.index.take_out();
+        self.repair(&why)
+    }
+
+    /// Opens the shard again, which is taken out, and shows all of the log in it.
+    fn repair(&mut self, why: &Error) -> Result<()> {
+        let Some(home) = self.core.home(self.lane) else { return Ok(()) };
+        tracing::error!("lane {}: {why}; the index is opened again", self.lane.0);
+        // The log has what is not shown. The snapshot is of the old shard.
+        if let Some(Unshown { view, released, .. }) = self.unshown.take() {
+            drop(view);
+            self.owed.extend(released);
+        }
+        self.core.conditions.rebuilding(self.lane, true);
+        if why.kind() == Kind::DiskFull {
+            self.core.space.relieve();
+        }
+        let made = match self.open_shard() {
+            Err(e) if e.kind() == Kind::DiskFull && self.core.space.relieve() => self.open_shard(),
+            other => other,
+        };
+        match made {
+            Ok(shard) => {
+                let tail = self.log.tail();
+                *home.tail.lock() = tail;
+                home.index.put(shard);
+                home.shown.keep(tail.lsn);
+                self.core.conditions.rebuilding(self.lane, false);
+                tracing::warn!("lane {}: the index serves again", self.lane.0);
+                if !self.log_failed && self.core.conditions.healed(self.lane) {
+                    self.core.housekeeper.look();
+                }
+                self.settle_debts();
+                Ok(())
+            }
+            Err(e) => {
+                let e = e.within("the index cannot be repaired");
+                self.core.conditions.failed(self.lane, &e);
+                self.core.housekeeper.look();
+                home.index.fail(e.clone());
+                Err(e)
+            }
+        }
+    }
+
+    fn open_shard(&self) -> Result<Redb> {
+        let (core, lane) = (self.core, self.lane);
+        let mut chain = recovery::survey_lane(core.fs.as_ref(), &core.dir, &core.uuid, lane)?;
+        chain.end_at(self.log.tail());
+        // What it finds is in the log file; the report is that of the opening.
+        let mut report = RecoveryReport::default();
+        let (fs, dir, large) = (core.fs.as_ref(), core.dir.as_path(), core.large_lane());
+        let mut recovery = Recovery { fs, dir, lane, large, report: &mut report };
+        let shard = Shard { dir, uuid: &core.uuid, lane, counters: &core.index_counters };
+        Ok(recovery.open_shard(&core.fs, &shard, &chain)?.0)
     }
 
     /// Applies records to changes that are not shown yet.
@@ -392,14 +602,11 @@ impl Committer<'_> {
         }
         let Ok(start) = self.log.start(record_len(0)) else { return };
         self.buffer.clear();
-        let laid = self.lay(&Record::Seal, None, FLAG_BEGIN | FLAG_END);
-        let lsn = self.log.take_lsn();
-        self.fill_in(&laid, lsn, tail.lsn, start.salt);
-        // Nobody waits for this: without it the next opening is only less certain of the last group.
+        let laid = [self.lay(&Record::Seal, None, FLAG_BEGIN | FLAG_END)];
         let len = self.buffer.len() as u64;
-        let position = Position { segment: start.segment, offset: start.offset, len };
-        let records = [(Record::Seal, position)];
-        if self.write(&records).is_ok() && self.unshown.is_none() {
+        let mut records = [(Record::Seal, Position { segment: 0, offset: 0, len })];
+        // Nobody waits for this: without it the next opening is only less certain of the last group.
+        if self.write(&laid, &mut records, start).is_ok() && self.unshown.is_none() {
             // The position in the log moves all the same.
             self.unshown = Unshown::new(home).ok();
         }
@@ -410,12 +617,6 @@ impl Unshown {
     /// Nothing yet.
     fn new(home: &Home) -> Result<Unshown> {
         let (changes, released) = (Changes::new(), Vec::new());
-        Ok(Unshown { view: home.index.view()?, changes, released, records: 0, bytes: 0 })
-    }
-}
-
-fn fail_all(waiting: &mut VecDeque<Transaction>, error: &Error) {
-    for transaction in waiting.drain(..) {
-        transaction.done.answer(Err(error.clone()));
+        Ok(Unshown { view: home.index.shard()?.view()?, changes, released, records: 0, bytes: 0 })
     }
 }

@@ -14,12 +14,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::record::Header;
 use super::segment::{self, HEADER_BYTES, SegmentHeader};
-use crate::error::{Error, Result};
+use super::space::SpaceGauge;
+use crate::error::{Error, Kind, Result};
 use crate::sync::Mutex;
 use crate::vfs::{File, Fs, Open};
 
 /// Bytes that a new lane's first segment has at most; segments grow with what the lane holds.
 const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
+/// Bytes of a segment that is made when the disk has no room for a larger one.
+const SMALL_SEGMENT_BYTES: u64 = 128 << 10;
 
 /// Where a lane's log ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub struct LaneSetting {
     /// Segments prepared so far: each is prepared under a name of its own, because the housekeeper and
     /// the lane may prepare at the same time.
     pub prepared: AtomicU64,
+    /// The room on the disk.
+    pub space: Arc<SpaceGauge>,
 }
 
 /// A lane's spare segment and what it takes to make one. Shared with the housekeeper.
@@ -113,7 +118,27 @@ impl LaneSetting {
             let _ = self.fs.remove_file(&path);
             return Err(Error::io("allocate", &path, &e));
         }
+        self.space.took();
         Ok(Spare { file, path, capacity: bytes })
+    }
+
+    /// Prepares `wanted` bytes, or on a full disk as few as `need`, for which the ballast goes.
+    fn prepare_some(&self, wanted: u64, need: u64) -> Result<Spare> {
+        let full = |e: &Error| e.kind() == Kind::DiskFull;
+        let first = match self.prepare(wanted) {
+            Err(e) if full(&e) => e,
+            other => return other,
+        };
+        for relieved in [false, true] {
+            if relieved && !self.space.relieve() {
+                break;
+            }
+            match self.prepare(need.max(SMALL_SEGMENT_BYTES.min(wanted))) {
+                Err(e) if full(&e) => {}
+                other => return other,
+            }
+        }
+        Err(first)
     }
 }
 
@@ -126,6 +151,8 @@ struct Active {
     capacity: u64,
     /// Where the next write goes; ahead of the tail while something is not synced.
     end: u64,
+    /// The tail before this segment.
+    before: Tail,
 }
 
 /// The writing end of a lane. Owned by its committer.
@@ -146,6 +173,8 @@ pub struct Log {
     held: u64,
     /// A group that failed may stand behind the tail, where the next opening would find it.
     failed_behind_tail: bool,
+    /// A segment that was given up with nothing durable in it. Void, and removed, once the next one says so.
+    void: Option<(u64, PathBuf, u64)>,
 }
 
 /// Where a group begins.
@@ -181,6 +210,7 @@ impl Log {
             next_number,
             held,
             failed_behind_tail: false,
+            void: None,
         }
     }
 
@@ -214,7 +244,8 @@ impl Log {
 
     fn planned_bytes(&self) -> u64 {
         let full = self.setting.segment_bytes;
-        self.held.clamp(FIRST_SEGMENT_BYTES.min(full), full)
+        let planned = self.held.clamp(FIRST_SEGMENT_BYTES.min(full), full);
+        self.setting.space.bounded(planned, SMALL_SEGMENT_BYTES.min(full))
     }
 
     /// A place for a group whose first transaction has `need` bytes: in the active segment, or in a new
@@ -248,9 +279,8 @@ impl Log {
         self.active.as_ref().is_some_and(|a| a.end.saturating_add(need) <= a.capacity)
     }
 
-    /// Moves to a new segment. The old one is never written again.
+    /// Moves to a new segment. The old one is never written again, unless not even a file could be made.
     pub fn roll(&mut self, need: u64) -> Result<()> {
-        let old = self.active.take();
         let old_end = self.tail.end.max(HEADER_BYTES);
         let number = self.next_number;
         self.next_number = self.next_number.saturating_add(1);
@@ -264,9 +294,10 @@ impl Log {
                     drop(spare.file);
                     let _ = setting.fs.remove_file(&spare.path);
                 }
-                setting.prepare(self.planned_bytes().max(need))?
+                setting.prepare_some(self.planned_bytes().max(need), need)?
             }
         };
+        let old = self.active.take();
         let temporary = spare.path.clone();
         let made = self.begin_segment(spare, number);
         if made.is_err() {
@@ -274,6 +305,10 @@ impl Log {
             let path = segment::path(&setting.dir, setting.lane, number);
             let _ = setting.fs.remove_file(&temporary);
             let _ = setting.fs.remove_file(&path);
+        }
+        if made.is_err() && old.is_some() {
+            // The name may have come to the disk, and with it the end that its header gives the old one.
+            self.failed_behind_tail = true;
         }
         let active = made?;
         if let Some(old) = old {
@@ -286,6 +321,10 @@ impl Log {
         self.tail.segment = number;
         self.tail.end = HEADER_BYTES;
         self.failed_behind_tail = false;
+        if let Some((_, path, capacity)) = self.void.take() {
+            let _ = setting.fs.remove_file(&path);
+            self.held = self.held.saturating_sub(capacity);
+        }
         Ok(())
     }
 
@@ -322,7 +361,8 @@ impl Log {
             setting.fs.open(&path, Open::ReadWrite).map_err(|e| Error::io("open", &path, &e))?;
         setting.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         setting.counters.syncs.fetch_add(2, Ordering::Relaxed);
-        Ok(Active { number, salt: header.salt, file, path, capacity, end: HEADER_BYTES })
+        let before = self.tail;
+        Ok(Active { number, salt: header.salt, file, path, capacity, end: HEADER_BYTES, before })
     }
 
     /// Writes bytes at the end of the active segment. On an error the segment is given up.
@@ -355,7 +395,12 @@ impl Log {
 
     /// Leaves the active segment for ever, with everything behind the tail.
     fn give_up(&mut self) {
-        self.active = None;
+        let Some(active) = self.active.take() else { return };
+        if self.tail.segment == active.number && self.tail.end == HEADER_BYTES {
+            // Nothing of it is durable: the next segment follows the one before it.
+            self.tail = active.before;
+            self.void = Some((active.number, active.path, active.capacity));
+        }
         self.failed_behind_tail = true;
         self.last_lsn = self.tail.lsn.max(self.floor);
     }
@@ -381,8 +426,10 @@ pub fn put_header(record: &mut [u8], header: &Header, salt: u32) {
 #[cfg(test)]
 mod tests {
     use super::super::segment::Segment;
+    use super::super::space::SpaceSetting;
     use super::*;
     use crate::vfs::sim::Disk;
+    use std::path::Path;
 
     fn setting(fs: &Disk) -> Arc<LaneSetting> {
         let dir = PathBuf::from("/lane");
@@ -396,6 +443,11 @@ mod tests {
             segment_bytes: 1 << 20,
             counters: Arc::default(),
             prepared: AtomicU64::new(1),
+            space: Arc::new(SpaceGauge::new(
+                Arc::new(fs.clone()),
+                Path::new("/lane"),
+                SpaceSetting { percent: 5, bytes: 1 << 30, ballast: 0 },
+            )),
         })
     }
 

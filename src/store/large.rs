@@ -6,20 +6,21 @@
 //! message record never refers to a chunk that may be lost.
 //!
 //! When a write fails, its body fails. When a sync fails, every body with a chunk since the last good
-//! sync fails, because nobody knows which of those chunks are on the disk.
+//! sync fails, because nobody knows which of those chunks are on the disk. The lane goes on in a new segment; when
+//! that fails too, it is read-only until a later try succeeds, as any other lane ([`super::state`]).
 
 use std::sync::Arc;
 
 use super::Core;
-use super::body::LargeBody;
+use super::body::{InFlight, LargeBody};
 use super::gather::{Arrivals, Gathering};
 use super::lane::{Log, put_header};
 use super::queue::{JobQueue, Taken};
 use super::record::{
     ChunkPlace, FLAG_BEGIN, FLAG_END, FLAG_MUST_UNDERSTAND, HEADER_LEN, Header, Record, record_len,
 };
-use crate::error::{Error, Result};
-use crate::store::MessageId;
+use super::{Lane, MessageId};
+use crate::error::{Error, Kind, Result};
 
 /// Bytes that wait for a sync at most.
 const SYNC_BYTES: u64 = 4 << 20;
@@ -32,8 +33,8 @@ pub enum LargeJob {
         record: Vec<u8>,
         /// CRC32C of what is behind the header.
         body_crc: u32,
-        /// Who the chunk belongs to.
-        body: Arc<LargeBody>,
+        /// Whose chunk it is.
+        chunk: InFlight,
     },
     /// Ends a body, syncs, then calls back.
     End {
@@ -67,18 +68,27 @@ impl LargeLane {
 /// The committer's loop; returns when the queue is closed and empty.
 pub fn run(core: &Core, log: &mut Log) {
     let mut jobs = Vec::new();
-    let mut committer = Committer { log, written: 0, unsynced: Vec::new() };
+    let lane = core.large_lane();
+    let mut committer = Committer { core, lane, log, written: 0, unsynced: Vec::new() };
     // Chunks of one body come one after the other: there is no company to wait for.
     let mut alone = Gathering::new(Arrivals::default());
-    while core.large.jobs.take(&mut jobs, &mut alone, false) == Taken::Jobs {
+    loop {
+        match core.large.jobs.take(&mut jobs, &mut alone, false) {
+            Taken::Jobs => {}
+            Taken::Pause => {
+                committer.mend();
+                continue;
+            }
+            Taken::Closed => break,
+        }
         let mut ended = Vec::new();
         for job in jobs.drain(..) {
             match job {
-                LargeJob::Chunk { mut record, body_crc, body } => {
+                LargeJob::Chunk { mut record, body_crc, chunk } => {
                     let result = committer.write(&mut record, super::record::Type::Chunk, body_crc);
                     // Remembered first: a failing sync must find it.
-                    committer.unsynced.push(body.clone());
-                    body.written(result);
+                    committer.unsynced.push(chunk.body().clone());
+                    chunk.written(result, record);
                 }
                 LargeJob::End { message, size, hash, body, then } => {
                     let mut record = vec![0; HEADER_LEN];
@@ -110,6 +120,8 @@ pub fn run(core: &Core, log: &mut Log) {
 }
 
 struct Committer<'a> {
+    core: &'a Core,
+    lane: Lane,
     log: &'a mut Log,
     written: u64,
     /// Bodies with a chunk since the last sync.
@@ -126,11 +138,48 @@ impl Committer<'_> {
         let body_len = record.len().saturating_sub(HEADER_LEN);
         let len = record_len(body_len);
         record.resize(usize::try_from(len).unwrap_or(record.len()), 0);
+        if let Some(e) = self.core.conditions.refusal(self.lane) {
+            return Err(e);
+        }
         if !self.log.fits(len) {
             // A segment is left only when all of it is safe.
             self.sync();
         }
-        let start = self.log.start(len)?;
+        let first = self.place(record, kind, body_len, body_crc);
+        // What was written since the last sync is lost with the segment: a body with a chunk there has failed,
+        // and this one may go on only if it has none.
+        let placed = match first {
+            Err(e) => {
+                tracing::warn!("large lane: {e}; it goes on in a new segment");
+                if e.kind() == Kind::DiskFull {
+                    self.core.space.relieve();
+                }
+                self.fail(&e);
+                self.place(record, kind, body_len, body_crc)
+            }
+            placed => placed,
+        };
+        match placed {
+            Ok(place) => {
+                self.written = self.written.saturating_add(len);
+                Ok(place)
+            }
+            Err(e) => {
+                self.fail(&e);
+                self.failed(&e);
+                Err(e)
+            }
+        }
+    }
+
+    fn place(
+        &mut self,
+        record: &mut [u8],
+        kind: super::record::Type,
+        body_len: usize,
+        body_crc: u32,
+    ) -> Result<ChunkPlace> {
+        let start = self.log.start(record.len() as u64)?;
         let durable = self.log.tail().lsn;
         let lsn = self.log.take_lsn();
         let header = Header {
@@ -143,12 +192,7 @@ impl Committer<'_> {
             durable_delta: u32::try_from(lsn.saturating_sub(durable)).unwrap_or(u32::MAX),
         };
         put_header(record, &header, start.salt);
-        if let Err(e) = self.log.write(record) {
-            // The segment is given up, and with it what was written since the last sync.
-            self.fail(&e);
-            return Err(e);
-        }
-        self.written = self.written.saturating_add(len);
+        self.log.write(record)?;
         Ok(ChunkPlace { segment: start.segment, offset: start.offset })
     }
 
@@ -160,9 +204,53 @@ impl Committer<'_> {
             Ok(()) => {
                 self.unsynced.clear();
                 self.written = 0;
+                if self.core.conditions.healed(self.lane) {
+                    self.core.housekeeper.look();
+                }
             }
-            Err(e) => self.fail(&e),
+            Err(e) => {
+                if e.kind() == Kind::DiskFull {
+                    self.core.space.relieve();
+                }
+                self.fail(&e);
+                // Whether the lane can be written at all shows a record that nobody needs.
+                self.prove();
+            }
         }
+    }
+
+    /// Called by the housekeeper: tries what failed before, when it is time.
+    fn mend(&mut self) {
+        if self.core.conditions.is_failing(self.lane)
+            && self.core.conditions.refusal(self.lane).is_none()
+        {
+            self.prove();
+        }
+    }
+
+    /// Writes a record that says nothing, in a new segment after a failure, and syncs it.
+    fn prove(&mut self) {
+        let mut record = vec![0; HEADER_LEN];
+        Record::Seal.encode(&mut record);
+        let body_len = record.len().saturating_sub(HEADER_LEN);
+        let crc = crc32c::crc32c(record.get(HEADER_LEN..).unwrap_or_default());
+        record.resize(usize::try_from(record_len(body_len)).unwrap_or(record.len()), 0);
+        let proved = self
+            .place(&mut record, super::record::Type::Seal, body_len, crc)
+            .and_then(|_| self.log.sync());
+        match proved {
+            Ok(()) => {
+                if self.core.conditions.healed(self.lane) {
+                    self.core.housekeeper.look();
+                }
+            }
+            Err(e) => self.failed(&e),
+        }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        self.core.conditions.failed(self.lane, error);
+        self.core.housekeeper.look();
     }
 
     fn fail(&mut self, error: &Error) {

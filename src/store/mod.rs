@@ -25,9 +25,11 @@
 //!   between lanes are finished; after a crash it may be higher, which costs space and no mail.
 //!
 //! # Failure
-//! A write or sync that fails is answered to the transactions of its group, with the system's error;
-//! the lane goes on in a new segment. An index that fails is answered likewise and refuses until the
-//! next opening. Damage to acknowledged data is reported by [`Store::recovery_report`],
+//! A write or sync that fails is answered to nobody: the segment is given up, and the same group is written
+//! to a new one. When that fails too, the group is answered with the system's error and the lane is
+//! read-only until a later try succeeds ([`state`]); reads go on. A disk that fills up refuses messages first
+//! ([`space`]). An index that fails is opened again, or made anew from the log, by its lane's committer
+//! while the store is open ([`commit`]). Damage to acknowledged data is reported by [`Store::recovery_report`],
 //! [`Store::check`] and by the read that meets it; it is never cut away, and the rest is served.
 
 use std::collections::HashMap;
@@ -36,6 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::sync::Mutex;
@@ -46,6 +49,7 @@ pub mod body;
 pub mod check;
 pub mod commit;
 pub mod encoding;
+pub mod export;
 pub mod format;
 pub mod gather;
 pub mod housekeeper;
@@ -61,30 +65,43 @@ pub mod record;
 pub mod recovery;
 pub mod segment;
 pub mod shown;
+pub mod space;
+pub mod state;
 pub mod ticket;
 
 #[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod failure_tests;
+#[cfg(test)]
 pub(crate) mod tests;
 
-pub use body::{Body, BodyWriter};
+pub use body::{Body, BodyWriter, PIECE_BYTES};
+pub use export::Exported;
 pub use id::{AccountId, Lane, MailboxId, MessageId};
 pub use model::*;
 pub use reader::MessageReader;
 pub use recovery::RecoveryReport;
+pub use space::SpaceLevel;
+pub use state::{Admission, IndexState, LaneState, ReadOnly, StateSink, StoreChange, StoreState};
 pub use ticket::{Completion, Ticket};
 
 use commit::{Done, Transaction};
+use export::Exports;
 use format::Format;
 use gather::Arrivals;
 use housekeeper::Housekeeper;
 use index::redb::IndexCounters;
-use index::{IndexKv, IndexView, Space, row};
+use index::slot::{self, Slot};
+use index::{IndexView, Space, row};
 use lane::{LaneSetting, Log, LogCounters, SpareRoom, Tail};
 use large::{LargeJob, LargeLane};
 use queue::JobQueue;
 use recovery::{Recovery, Shard};
 use segment::Segment;
 use shown::Shown;
+use space::{SpaceGauge, SpaceSetting};
+use state::Conditions;
 
 /// Most ordinary lanes.
 pub const MAX_LANES: u8 = 16;
@@ -98,6 +115,10 @@ const LARGE_BODY_LIMIT: usize = 4 << 20;
 const SEGMENT_LIMIT: u64 = 64 << 10;
 /// Segments that are kept open for reading.
 const OPEN_SEGMENTS: usize = 256;
+/// How long a reader waits for a shard that is being repaired.
+const READER_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it looks.
+const READER_SLICE: Duration = Duration::from_millis(100);
 /// Numbers of messages in an epoch, half of which may be gone before the next one is reserved.
 const EPOCH_MESSAGES: u64 = 1 << 32;
 
@@ -129,6 +150,19 @@ pub struct OpenOptions {
     pub checkpoint_millis: u64,
     /// Most log bytes between durable checkpoints of the index.
     pub checkpoint_bytes: u64,
+    /// A lane's index is exported when its log has grown by this many bytes since the last export,
+    pub export_bytes: u64,
+    /// and by this many times the bytes of the last export.
+    pub export_factor: u64,
+    /// Least milliseconds between a failure to write and the next try; also between two looks at the disk's
+    /// room.
+    pub retry_millis: u64,
+    /// Messages are refused when less than these hundredths of the file system are free, or
+    pub low_space_percent: u64,
+    /// less than so many bytes, whichever is less.
+    pub low_space_bytes: u64,
+    /// Most bytes of the ballast, which is removed when the disk is full; at most 1/64 of the file system. 0: none.
+    pub ballast_bytes: u64,
 }
 
 impl Default for OpenOptions {
@@ -139,6 +173,12 @@ impl Default for OpenOptions {
             large_body_bytes: 256 << 10,
             checkpoint_millis: 1000,
             checkpoint_bytes: 64 << 20,
+            export_bytes: 256 << 20,
+            export_factor: 16,
+            retry_millis: 1000,
+            low_space_percent: 5,
+            low_space_bytes: 1 << 30,
+            ballast_bytes: 64 << 20,
         }
     }
 }
@@ -172,8 +212,12 @@ pub struct Core {
     settings: Vec<Arc<LaneSetting>>,
     rooms: Vec<Arc<SpareRoom>>,
     housekeeper: Housekeeper,
+    exports: Exports,
     counters: Arc<LogCounters>,
     index_counters: Arc<IndexCounters>,
+    clock: Arc<dyn Clock>,
+    conditions: Conditions,
+    space: Arc<SpaceGauge>,
     open_segments: Mutex<HashMap<(u8, u64), Arc<Segment>>>,
     closing: AtomicBool,
     /// Held while the store is being closed.
@@ -188,12 +232,13 @@ struct Threads {
     large: Option<JoinHandle<()>>,
     homes: Vec<JoinHandle<()>>,
     housekeeper: Option<JoinHandle<()>>,
+    exports: Option<JoinHandle<()>>,
 }
 
 /// An ordinary lane with its shard of the index, as its committer and its readers share it.
 struct Home {
     jobs: JobQueue<Transaction>,
-    index: Box<dyn IndexKv>,
+    index: Slot,
     /// How far the index shows what was answered.
     shown: Shown,
     /// Messages whose bytes are coming in.
@@ -202,16 +247,46 @@ struct Home {
     next_id: AtomicU64,
     /// Where the log ends, as far as it is durable and applied.
     tail: Mutex<Tail>,
+    /// LSN up to which a verified export of the shard is durable; 0: none.
+    exported: AtomicU64,
 }
 
 impl Home {
     /// A snapshot of the index that shows everything answered so far. Not for the committer's thread.
+    ///
+    /// # Errors
+    /// `Rebuilding` when the shard is being repaired and that takes longer than a reader waits; what stands in the
+    /// way when it cannot be repaired.
     fn view(&self) -> Result<Box<dyn IndexView>> {
-        if !self.shown.is_kept() {
-            self.jobs.nudge();
-            self.shown.wait();
+        let mut patience = READER_PATIENCE;
+        let promised = self.shown.promised();
+        loop {
+            let shard = match self.index.get() {
+                slot::Shown::Shard(shard) if !shard.is_poisoned() => shard,
+                slot::Shown::Failed(e) => return Err(e),
+                _ => {
+                    if patience.is_zero() {
+                        return Err(slot::rebuilding());
+                    }
+                    // Nobody else may have seen it yet.
+                    self.jobs.call();
+                    self.index.wait(READER_SLICE);
+                    patience = patience.saturating_sub(READER_SLICE);
+                    continue;
+                }
+            };
+            if !self.shown.is_kept_to(promised) {
+                self.jobs.nudge();
+                if !self.shown.wait(promised, READER_SLICE) {
+                    continue;
+                }
+                // It may have been replaced meanwhile: the old one is poisoned then.
+            }
+            match shard.view() {
+                Err(_) if shard.is_poisoned() => {}
+                other => return other,
+            }
         }
-        self.index.view()
     }
 }
 
@@ -262,6 +337,10 @@ impl Core {
     fn submit(self: &Arc<Self>, lane: Lane, changes: Vec<Change>, done: Done) {
         if self.closing.load(Ordering::Acquire) {
             return done.answer(Err(stopped()));
+        }
+        let has_message = changes.iter().any(|change| matches!(change, Change::Message(_)));
+        if has_message && let Err(e) = self.space.admit_message() {
+            return done.answer(Err(e));
         }
         let mut ends: Vec<LargeJob> = Vec::new();
         let mut bodies = Vec::new();
@@ -373,6 +452,8 @@ impl Core {
         threads.homes.drain(..).for_each(join);
         self.housekeeper.close();
         threads.housekeeper.take().map(join);
+        self.exports.close();
+        threads.exports.take().map(join);
         // One may have been made after its lane ended.
         for (setting, room) in self.settings.iter().zip(&self.rooms) {
             setting.drop_spare(room);
@@ -380,12 +461,18 @@ impl Core {
         let Some(lock) = self.lock.lock().take() else { return Ok(()) };
         let mut result = Ok(());
         for home in &self.homes {
-            if let Err(e) = home.index.checkpoint() {
-                result = Err(e);
+            // One that could not be repaired is mended by the next opening.
+            if let slot::Shown::Shard(shard) = home.index.get() {
+                if let Err(e) = shard.checkpoint() {
+                    result = Err(e);
+                }
+                shard.close();
+            } else {
+                home.index.fail(stopped());
             }
-            home.index.close();
         }
         self.open_segments.lock().clear();
+        self.conditions.tell_to(None, SpaceLevel::Ample);
         drop(lock);
         result
     }
@@ -397,6 +484,7 @@ fn lane_setting(
     lane: u8,
     segment_bytes: u64,
     counters: &Arc<LogCounters>,
+    space: &Arc<SpaceGauge>,
 ) -> Arc<LaneSetting> {
     Arc::new(LaneSetting {
         fs: core.0.clone(),
@@ -407,6 +495,7 @@ fn lane_setting(
         segment_bytes: segment_bytes.max(SEGMENT_LIMIT),
         counters: counters.clone(),
         prepared: AtomicU64::new(1),
+        space: space.clone(),
     })
 }
 
@@ -469,7 +558,7 @@ impl Store {
         free()?;
         let _lock = take_lock(fs.as_ref(), dir)?;
         free()?;
-        for name in [segment::DIRECTORY, INDEX_DIRECTORY] {
+        for name in [segment::DIRECTORY, INDEX_DIRECTORY, export::DIRECTORY] {
             let path = dir.join(name);
             fs.create_dir_all(&path).map_err(|e| Error::io("create", &path, &e))?;
             fs.sync_dir(&path).map_err(|e| Error::io("sync", &path, &e))?;
@@ -496,8 +585,6 @@ impl Store {
         dir: &Path,
         options: OpenOptions,
     ) -> Result<Store> {
-        // Nothing in the store needs the calendar: messages bring their times with them.
-        drop(clock);
         Format::read(fs.as_ref(), dir)?;
         let lock = take_lock(fs.as_ref(), dir)?;
         let mut format = Format::read(fs.as_ref(), dir)?;
@@ -508,12 +595,24 @@ impl Store {
         }
         let lanes = usize::from(format.lanes);
         let index_directory = dir.join(INDEX_DIRECTORY);
-        fs.create_dir_all(&index_directory)
-            .map_err(|e| Error::io("create", &index_directory, &e))?;
+        // FORMAT, written below, makes their names durable.
+        for path in [&index_directory, &dir.join(export::DIRECTORY)] {
+            fs.create_dir_all(path).map_err(|e| Error::io("create", path, &e))?;
+        }
         let chains = recovery::survey(fs.as_ref(), dir, &format.uuid, lanes + 1)?;
         format.write(fs.as_ref(), dir)?;
         recovery::sweep(fs.as_ref(), dir, &chains)?;
+        export::sweep(fs.as_ref(), dir)?;
 
+        let space = Arc::new(SpaceGauge::new(
+            fs.clone(),
+            dir,
+            SpaceSetting {
+                percent: options.low_space_percent,
+                bytes: options.low_space_bytes,
+                ballast: options.ballast_bytes,
+            },
+        ));
         let counters = Arc::new(LogCounters::default());
         let index_counters = Arc::new(IndexCounters::default());
         let mut report = RecoveryReport::default();
@@ -521,6 +620,7 @@ impl Store {
         let mut homes = Vec::with_capacity(lanes);
         let mut logs = Vec::with_capacity(lanes + 1);
         let (mut settings, mut rooms) = (Vec::new(), Vec::new());
+        let exports = Exports::new(lanes, options.export_bytes, options.export_factor);
         for (number, chain) in (0_u8..).zip(&chains) {
             let lane = Lane(number);
             let mut recovery =
@@ -530,17 +630,22 @@ impl Store {
             } else {
                 let shard = Shard { dir, uuid: &format.uuid, lane, counters: &index_counters };
                 let (index, outcome) = recovery.open_shard(&fs, &shard, chain)?;
+                let exported = export::newest(fs.as_ref(), dir, &format.uuid, lane)?;
+                let lsn = exported.map_or(0, |exported| exported.lsn);
+                exports.found(usize::from(number), exported, chain.bytes_behind(lsn, outcome.tail));
                 homes.push(Home {
                     jobs: JobQueue::default(),
-                    index: Box::new(index),
+                    index: Slot::new(index),
                     shown: Shown::default(),
                     arrivals: Arrivals::default(),
                     next_id: AtomicU64::new(u64::from(format.epoch) * EPOCH_MESSAGES),
                     tail: Mutex::new(outcome.tail),
+                    exported: AtomicU64::new(lsn),
                 });
                 (outcome, options.segment_bytes)
             };
-            let setting = lane_setting((&fs, dir), &format, number, segment_bytes, &counters);
+            let setting =
+                lane_setting((&fs, dir), &format, number, segment_bytes, &counters, &space);
             let room = Arc::new(SpareRoom::default());
             logs.push(Log::new(
                 setting.clone(),
@@ -560,6 +665,10 @@ impl Store {
             fs,
             dir: dir.to_path_buf(),
             housekeeper: Housekeeper::new(lanes + 1, options.checkpoint_bytes),
+            exports,
+            conditions: Conditions::new(lanes + 1, clock.clone(), options.retry_millis),
+            clock,
+            space,
             options,
             format: Mutex::new(format),
             uuid: format.uuid,
@@ -598,9 +707,11 @@ impl Store {
             }
         }
         let worker = core.clone();
-        let millis = core.options.checkpoint_millis;
-        let thread = spawn("posthouse-house".into(), move || housekeeper::run(&worker, millis))?;
+        let thread = spawn("posthouse-house".into(), move || housekeeper::run(&worker))?;
         core.threads.lock().housekeeper = Some(thread);
+        let worker = core.clone();
+        let thread = spawn("posthouse-export".into(), move || export::run(&worker))?;
+        core.threads.lock().exports = Some(thread);
         Ok(store)
     }
 
@@ -637,15 +748,16 @@ impl Store {
         let core = &self.handle.core;
         let limit = core.options.large_body_bytes.min(LARGE_BODY_LIMIT);
         let coming = core.home(id.lane()).map(|home| home.arrivals.begin());
-        BodyWriter::new(id, core.large.clone(), limit, coming)
+        BodyWriter::new(id, core.large.clone(), limit, coming, core.space.clone())
     }
 
     /// Hands a transaction to its lane's committer. All of it becomes durable, or nothing. The ticket
-    /// answers after the group's sync and after the index shows the changes.
+    /// answers after the group's sync and after the index shows the changes. Changes take effect in their
+    /// order, each on what those before it have left.
     ///
     /// # Errors
-    /// `NotFound` when a message is for a mailbox that does not exist, `InvalidArgument` for a change of
-    /// another lane, `Limit`, `Stopped`, or what the disk reports (`DiskFull`, `Io`). The transaction is
+    /// `NotFound` when a message is for, or moves to, a mailbox that does not exist, `InvalidArgument` for a
+    /// change of another lane or UIDs that do not rise, `Limit`, `Stopped`, or what the disk reports (`DiskFull`, `Io`). The transaction is
     /// then not in the store; after a crash that follows it may be, as a whole.
     pub fn commit(&self, lane: Lane, changes: Vec<Change>) -> Ticket<Committed> {
         let (completion, ticket) = Ticket::new();
@@ -809,15 +921,61 @@ impl Store {
             index_syncs: get(&core.index_counters.syncs),
             log_bytes: get(&core.counters.bytes),
             index_bytes: get(&core.index_counters.bytes),
+            exports: get(&core.exports.made),
+            export_bytes: get(&core.exports.written),
+            export_failures: get(&core.exports.failed),
         }
     }
 
     /// Makes a durable checkpoint of the index now.
     pub fn checkpoint(&self) -> Result<()> {
         for home in &self.handle.core.homes {
-            home.index.checkpoint()?;
+            let done = home.index.shard()?.checkpoint();
+            if done.is_err() {
+                home.jobs.call();
+            }
+            done?;
         }
         Ok(())
+    }
+
+    /// Exports every shard that changed since its last export, durable and verified on return. Any thread
+    /// may call, but no function that a committer calls.
+    ///
+    /// # Errors
+    /// `Corrupt` when an index does not agree with itself, `Stopped`, `DiskFull`, or what the system reports; shards that
+    /// were exported before stay so.
+    pub fn export(&self) -> Result<Vec<Exported>> {
+        let core = &self.handle.core;
+        (0..self.lanes()).map(|lane| export::export_lane(core, Lane(lane))).collect()
+    }
+
+    /// What the store can and cannot do at the moment.
+    pub fn state(&self) -> StoreState {
+        let core = &self.handle.core;
+        let (free_bytes, total_bytes) = core.space.figures();
+        let (lanes, space) = (core.conditions.lanes(), core.space.level());
+        StoreState { lanes, space, free_bytes, total_bytes }
+    }
+
+    /// Whether mail can be taken now. Costs two reads of memory.
+    pub fn admission(&self) -> Admission {
+        let core = &self.handle.core;
+        if core.conditions.any_failing() {
+            Admission::ReadOnly
+        } else if core.space.level() != SpaceLevel::Ample {
+            Admission::NoSpace
+        } else {
+            Admission::Open
+        }
+    }
+
+    /// Who is told when the state changes; at once of everything that is not well. Replaces an earlier one. The
+    /// function runs on the store's housekeeper's thread and must be short.
+    pub fn on_state(&self, sink: impl Fn(&StoreChange) + Send + Sync + 'static) {
+        let core = &self.handle.core;
+        core.conditions.tell_to(Some(Arc::new(sink)), core.space.level());
+        core.housekeeper.look();
     }
 
     /// Verifies every record of the log and every reference of the index, while mail flows.
@@ -866,7 +1024,9 @@ struct Released<'a>(&'a Home);
 impl Drop for Released<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.index.poison();
+            self.0.index.take_out();
+            let text = "the lane's thread ended by a defect";
+            self.0.index.fail(Error::new(Kind::Internal, text));
         }
         self.0.shown.keep(u64::MAX);
     }

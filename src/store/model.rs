@@ -131,6 +131,34 @@ pub enum Change {
         /// Sorted UIDs.
         uids: Vec<u32>,
     },
+    /// Flags of messages are changed to `(flags & !remove) | add`; `remove` of all ones replaces them. All
+    /// messages whose flags change get the same new MODSEQ, the others keep theirs (RFC 7162 3.1.3). UIDs
+    /// that are not there are ignored. When no flag changes, nothing is written and no MODSEQ is taken.
+    Flags {
+        /// The owner.
+        account: AccountId,
+        /// The mailbox.
+        mailbox: MailboxId,
+        /// Sorted UIDs.
+        uids: Vec<u32>,
+        /// Bits to set, as in [`MessageRow::flags`].
+        add: u32,
+        /// Bits to clear.
+        remove: u32,
+    },
+    /// Messages go from one mailbox of an account to another, or to the end of the same one (RFC 6851).
+    /// They get the next UIDs there in the order of `uids` and keep flags, size and time; the MODSEQ of
+    /// both mailboxes rises. UIDs that are not there are passed over and answered with 0.
+    Move {
+        /// The owner of both.
+        account: AccountId,
+        /// Where they are.
+        from: MailboxId,
+        /// Where they go.
+        to: MailboxId,
+        /// Sorted UIDs.
+        uids: Vec<u32>,
+    },
     /// Mailboxes of other lanes let a message of this lane go.
     Unreference {
         /// The message.
@@ -182,7 +210,8 @@ pub struct Committed {
     /// The log sequence number of its last record.
     pub lsn: u64,
     /// The UID of every delivery in the order of the changes. For a `Deliver` that had happened before, the
-    /// UID that it gave then; 0 where the mailbox of a `Deliver` does not exist.
+    /// UID that it gave then; 0 where the mailbox of a `Deliver` does not exist. Of a `Move`, the new UID
+    /// of each of its UIDs, and 0 for one that is not there.
     pub uids: Vec<u32>,
 }
 
@@ -254,6 +283,12 @@ pub struct StoreStats {
     pub log_bytes: u64,
     /// Bytes written to the index.
     pub index_bytes: u64,
+    /// Exports of shards made and verified.
+    pub exports: u64,
+    /// Bytes of them.
+    pub export_bytes: u64,
+    /// Exports that failed.
+    pub export_failures: u64,
 }
 
 /// What a check found.

@@ -20,6 +20,8 @@ struct State<T> {
     wanted: usize,
     /// Somebody needs the taker to finish what it has put off.
     nudged: bool,
+    /// The taker is wanted whether it has put something off or not.
+    called: bool,
     closed: bool,
 }
 
@@ -28,7 +30,7 @@ struct State<T> {
 pub enum Taken {
     /// Jobs.
     Jobs,
-    /// No jobs: it is time to finish what was put off.
+    /// Before any jobs: it is time to finish what was put off, or to look around.
     Pause,
     /// The queue is closed and empty.
     Closed,
@@ -40,7 +42,13 @@ const PAUSE: Duration = Duration::from_millis(2);
 impl<T> Default for JobQueue<T> {
     fn default() -> Self {
         JobQueue {
-            state: Mutex::new(State { jobs: Vec::new(), wanted: 0, nudged: false, closed: false }),
+            state: Mutex::new(State {
+                jobs: Vec::new(),
+                wanted: 0,
+                nudged: false,
+                called: false,
+                closed: false,
+            }),
             ready: Condvar::new(),
         }
     }
@@ -76,12 +84,23 @@ impl<T> JobQueue<T> {
         self.ready.notify_one();
     }
 
+    /// Wakes the taker even if it has put nothing off: `take` comes back with a pause.
+    pub fn call(&self) {
+        let mut state = self.state.lock();
+        state.called = true;
+        state.wanted = 0;
+        drop(state);
+        self.ready.notify_one();
+    }
+
     /// Waits for jobs, for a moment also for company, and takes all into `jobs`, which is empty. With something
     /// `put_off`, comes back early when nudged, or when no job comes for a while.
     pub fn take(&self, jobs: &mut Vec<T>, gathering: &mut Gathering, put_off: bool) -> Taken {
         let mut state = self.state.lock();
         loop {
-            if std::mem::take(&mut state.nudged) && put_off {
+            let nudged = std::mem::take(&mut state.nudged) && put_off;
+            if std::mem::take(&mut state.called) || nudged {
+                state.wanted = 0;
                 return Taken::Pause;
             }
             if !state.jobs.is_empty() {
@@ -95,6 +114,7 @@ impl<T> JobQueue<T> {
                 self.ready.wait(&mut state);
             } else if self.ready.wait_for(&mut state, PAUSE).timed_out() && state.jobs.is_empty() {
                 state.nudged = false;
+                state.wanted = 0;
                 return Taken::Pause;
             }
         }

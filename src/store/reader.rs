@@ -1,8 +1,9 @@
 //! Reading a message back.
 //!
 //! A small message's record is read and verified as a whole when it is opened. Of a large one, one
-//! chunk at a time is in memory, verified before a byte of it is given out. So a reader holds at most
-//! 256 KiB of message bytes and what is known of the message beside them.
+//! chunk at a time is in memory, verified before a byte of it is given out. So a reader holds at most the
+//! 256 KiB of a small message or 128 KiB of a large one, what is known of the message beside its bytes, and the
+//! places of its chunks: 16 bytes each, 128 KiB for a gigabyte.
 
 use std::sync::Arc;
 
@@ -42,13 +43,16 @@ impl MessageReader {
         let header = segment.read_record(place.offset, place.len, &mut record)?;
         let end = HEADER_LEN.saturating_add(header.body_len as usize);
         let body = record.get(HEADER_LEN..end).unwrap_or_default();
-        let meta = match MessageMeta::decode(body) {
+        let mut meta = match MessageMeta::decode(body) {
             Ok((_, meta)) if header.kind == Type::Message as u8 && meta.id == id => meta,
             _ => return Err(segment.damaged(place.offset, &format!("message {id} is not there"))),
         };
         let source = if place.chunks.is_empty() {
             Source::Small { record }
         } else {
+            // They may have moved since: the index knows better.
+            meta.chunks = Vec::new();
+            drop(record);
             let core = core.clone();
             Source::Large { core, place, held: None, record: Vec::new(), segment: None }
         };

@@ -32,19 +32,21 @@ pub const FLAG_END: u16 = 1;
 /// A reader that does not know the type must not go on.
 pub const FLAG_MUST_UNDERSTAND: u16 = 8;
 
-/// Types of records. Numbers are on disk: never reuse one. 5 (FLAGS), 13 (LOC) and 15 (EXPORT_MARK)
-/// are set aside for what later minor versions add.
+/// Types of records. Numbers are on disk: never reuse one. 13 (LOC), 15 (EXPORT_MARK) and 16 (COPY) are
+/// set aside for what later minor versions add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Type {
     /// A message with its envelope, local deliveries and queue recipients.
     Message = 1,
-    /// Up to 256 KiB of a large message, in the large lane.
+    /// Up to 128 KiB of a large message, in the large lane.
     Chunk = 2,
     /// All chunks of a large message have been written, in the large lane.
     BodyEnd = 3,
     /// A message of any lane was put into a mailbox of this one.
     Deliver = 4,
+    /// Flags of messages of a mailbox were changed.
+    Flags = 5,
     /// Messages were removed from a mailbox.
     Expunge = 6,
     /// A mailbox was made.
@@ -61,6 +63,8 @@ pub enum Type {
     Row = 12,
     /// The lane was closed in order here.
     Seal = 14,
+    /// Messages went from one mailbox of an account to another.
+    Move = 17,
 }
 
 impl Type {
@@ -71,6 +75,7 @@ impl Type {
             2 => Type::Chunk,
             3 => Type::BodyEnd,
             4 => Type::Deliver,
+            5 => Type::Flags,
             6 => Type::Expunge,
             7 => Type::Mailbox,
             8 => Type::RemoveMailboxes,
@@ -79,6 +84,7 @@ impl Type {
             11 => Type::Forget,
             12 => Type::Row,
             14 => Type::Seal,
+            17 => Type::Move,
             _ => return None,
         })
     }
@@ -216,6 +222,36 @@ pub enum Record {
         received: u64,
         /// Envelope flags.
         flags: u16,
+    },
+    /// See [`Type::Flags`].
+    Flags {
+        /// The owner.
+        account: AccountId,
+        /// The mailbox.
+        mailbox: MailboxId,
+        /// Modification sequence number of the change.
+        modseq: u64,
+        /// Bits that are set, after the others were cleared.
+        add: u32,
+        /// Bits that are cleared.
+        remove: u32,
+        /// Sorted UIDs, only those whose flags change.
+        uids: Vec<u32>,
+    },
+    /// See [`Type::Move`].
+    Move {
+        /// The owner of both mailboxes.
+        account: AccountId,
+        /// Where the messages were.
+        from: MailboxId,
+        /// Where they are.
+        to: MailboxId,
+        /// Modification sequence number of the removal from `from`.
+        from_modseq: u64,
+        /// Modification sequence number of the arrival in `to`.
+        to_modseq: u64,
+        /// UIDs before and after, both rising.
+        pairs: Vec<(u32, u32)>,
     },
     /// See [`Type::Expunge`].
     Expunge {
@@ -407,6 +443,40 @@ fn take_delivery(reader: &mut Reader<'_>) -> Result<Delivery, Malformed> {
     })
 }
 
+/// Appends rising UIDs: their count, then each as the difference to the one before.
+fn put_uids(out: &mut Vec<u8>, uids: &[u32]) {
+    put_number(out, uids.len() as u64);
+    let mut before = 0;
+    for uid in uids {
+        put_number(out, u64::from(uid.saturating_sub(before)));
+        before = *uid;
+    }
+}
+
+fn take_uids(reader: &mut Reader<'_>) -> Result<Vec<u32>, Malformed> {
+    let count = reader.count()?;
+    let mut uids = Vec::with_capacity(count);
+    let mut uid = 0_u32;
+    for _ in 0..count {
+        uid = uid.checked_add(reader.number32()?).ok_or(Malformed)?;
+        uids.push(uid);
+    }
+    Ok(uids)
+}
+
+fn take_pairs(reader: &mut Reader<'_>) -> Result<Vec<(u32, u32)>, Malformed> {
+    // Each takes two bytes at least.
+    let count = reader.count()?;
+    let mut pairs = Vec::with_capacity(count.min(reader.rest().len() / 2));
+    let (mut old, mut new) = (0_u32, 0_u32);
+    for _ in 0..count {
+        old = old.checked_add(reader.number32()?).ok_or(Malformed)?;
+        new = new.checked_add(reader.number32()?).ok_or(Malformed)?;
+        pairs.push((old, new));
+    }
+    Ok(pairs)
+}
+
 impl MessageMeta {
     /// Appends what stands behind the message's bytes: the fields and, last, their length.
     pub fn encode_tail(&self, out: &mut Vec<u8>) {
@@ -465,6 +535,8 @@ impl Record {
         let kind = match self {
             Record::Message(_) => Type::Message,
             Record::Deliver { .. } => Type::Deliver,
+            Record::Flags { .. } => Type::Flags,
+            Record::Move { .. } => Type::Move,
             Record::Expunge { .. } => Type::Expunge,
             Record::Mailbox { .. } => Type::Mailbox,
             Record::RemoveMailboxes { .. } => Type::RemoveMailboxes,
@@ -494,11 +566,28 @@ impl Record {
                 put_number(out, u64::from(account.0));
                 put_number(out, u64::from(mailbox.0));
                 put_number(out, *modseq);
-                put_number(out, uids.len() as u64);
-                let mut before = 0;
-                for uid in uids {
-                    put_number(out, u64::from(uid.saturating_sub(before)));
-                    before = *uid;
+                put_uids(out, uids);
+            }
+            Record::Flags { account, mailbox, modseq, add, remove, uids } => {
+                put_number(out, u64::from(account.0));
+                put_number(out, u64::from(mailbox.0));
+                put_number(out, *modseq);
+                put_number(out, u64::from(*add));
+                put_number(out, u64::from(*remove));
+                put_uids(out, uids);
+            }
+            Record::Move { account, from, to, from_modseq, to_modseq, pairs } => {
+                put_number(out, u64::from(account.0));
+                put_number(out, u64::from(from.0));
+                put_number(out, u64::from(to.0));
+                put_number(out, *from_modseq);
+                put_number(out, *to_modseq);
+                put_number(out, pairs.len() as u64);
+                let mut before = (0, 0);
+                for pair in pairs {
+                    put_number(out, u64::from(pair.0.saturating_sub(before.0)));
+                    put_number(out, u64::from(pair.1.saturating_sub(before.1)));
+                    before = *pair;
                 }
             }
             Record::Mailbox { account, mailbox, uid_validity, name } => {
@@ -562,19 +651,28 @@ impl Record {
                 received: reader.number()?,
                 flags: reader.number16()?,
             },
-            Type::Expunge => {
-                let account = AccountId(reader.number32()?);
-                let mailbox = MailboxId(reader.number32()?);
-                let modseq = reader.number()?;
-                let count = reader.count()?;
-                let mut uids = Vec::with_capacity(count);
-                let mut uid = 0_u32;
-                for _ in 0..count {
-                    uid = uid.checked_add(reader.number32()?).ok_or(Malformed)?;
-                    uids.push(uid);
-                }
-                Record::Expunge { account, mailbox, modseq, uids }
-            }
+            Type::Expunge => Record::Expunge {
+                account: AccountId(reader.number32()?),
+                mailbox: MailboxId(reader.number32()?),
+                modseq: reader.number()?,
+                uids: take_uids(&mut reader)?,
+            },
+            Type::Flags => Record::Flags {
+                account: AccountId(reader.number32()?),
+                mailbox: MailboxId(reader.number32()?),
+                modseq: reader.number()?,
+                add: reader.number32()?,
+                remove: reader.number32()?,
+                uids: take_uids(&mut reader)?,
+            },
+            Type::Move => Record::Move {
+                account: AccountId(reader.number32()?),
+                from: MailboxId(reader.number32()?),
+                to: MailboxId(reader.number32()?),
+                from_modseq: reader.number()?,
+                to_modseq: reader.number()?,
+                pairs: take_pairs(&mut reader)?,
+            },
             Type::Mailbox => Record::Mailbox {
                 account: AccountId(reader.number32()?),
                 mailbox: MailboxId(reader.number32()?),
@@ -662,6 +760,22 @@ mod tests {
             message(),
             Record::Deliver { message: message_id, delivery, size: 3, received: 4, flags: 5 },
             Record::Expunge { account, mailbox, modseq: 6, uids: vec![1, 5, u32::MAX] },
+            Record::Flags {
+                account,
+                mailbox,
+                modseq: 1 << 50,
+                add: 1,
+                remove: u32::MAX,
+                uids: vec![3, 4, u32::MAX],
+            },
+            Record::Move {
+                account,
+                from: mailbox,
+                to: MailboxId(900),
+                from_modseq: 7,
+                to_modseq: 1 << 40,
+                pairs: vec![(1, 1000), (70, 1001), (u32::MAX, u32::MAX)],
+            },
             Record::Mailbox { account, mailbox, uid_validity: 7, name: "INBOX".into() },
             Record::RemoveMailboxes { account },
             Record::Queue { message: message_id, references: 2, recipients: Vec::new() },

@@ -15,6 +15,10 @@
 //! be given twice. Otherwise it is the torn end of a group that nobody was told of, and the log ends
 //! before it. Nothing is ever cut off on disk: the lane's next segment names the end.
 //!
+//! **An index** that is missing, damaged, unfinished, or of another owner or version is made again: from the newest
+//! export that verifies, set aside if none of its rows can be trusted, and from the log behind it. Segments
+//! that were freed leave gaps; one that lies behind the position that the scan starts at is damage.
+//!
 //! Records found behind the last checkpoint are made durable before they are applied, because a process
 //! that died may have written them without a sync, or with one that failed: those that no later record
 //! tells to be durable are written again, and the segment is synced. Running this again gives the same result.
@@ -24,8 +28,9 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use super::Lane;
+use super::export::{self, Export};
 use super::index::apply::{Applier, Position};
-use super::index::redb::{IndexCounters, Redb, mark_of};
+use super::index::redb::{IndexCounters, Redb, Verify, mark_of};
 use super::index::{self, Batch, IndexKv, Space, row};
 use super::lane::Tail;
 use super::record::{FLAG_BEGIN, FLAG_END, Header, Record};
@@ -44,8 +49,13 @@ const REWRITE: usize = 1 << 20;
 pub struct RecoveryReport {
     /// Records that were applied again because the index did not have them.
     pub replayed: u64,
-    /// Shards whose index was made from the log alone.
+    /// Shards whose index was made again, from an export and the log or from the log alone.
     pub rebuilt: u32,
+    /// Rows of the index that came from exports.
+    pub imported: u64,
+    /// One line for each thing that was wrong and is mended, or that no acknowledged data was lost by: exports that are
+    /// damaged, an index that was made again.
+    pub notes: Vec<String>,
     /// One line for each damaged place of acknowledged data, naming file, offsets and records.
     pub damage: Vec<String>,
 }
@@ -79,6 +89,23 @@ impl Chain {
         last.max(void).saturating_add(1)
     }
 
+    /// Bytes of the log's segments that begin behind a record, up to the tail.
+    pub fn bytes_behind(&self, lsn: u64, tail: Tail) -> u64 {
+        let behind = self.segments.iter().filter(|s| s.header.is_none_or(|h| h.first_lsn > lsn));
+        behind.fold(0, |sum, s| {
+            let end = if s.number == tail.segment { Some(tail.end) } else { s.end };
+            sum.saturating_add(end.unwrap_or(s.len))
+        })
+    }
+
+    /// Ends the chain where a running lane says that its log ends: what stands behind was never answered.
+    pub fn end_at(&mut self, tail: Tail) {
+        for found in self.segments.iter_mut().filter(|s| s.number >= tail.segment) {
+            let end = if found.number == tail.segment { tail.end } else { HEADER_BYTES };
+            found.end = Some(end);
+        }
+    }
+
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().fold(0, |sum, s| sum.saturating_add(s.len))
@@ -87,11 +114,31 @@ impl Chain {
 
 /// Reads the headers of all segments of `lanes` lanes, the large one included. Changes nothing.
 pub fn survey(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16], lanes: usize) -> Result<Vec<Chain>> {
+    survey_some(fs, dir, uuid, lanes, &|_| true)
+}
+
+/// As [`survey`], for one lane, while the others work.
+pub fn survey_lane(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16], lane: Lane) -> Result<Chain> {
+    let lanes = usize::from(lane.0).saturating_add(1);
+    let chains = survey_some(fs, dir, uuid, lanes, &|number| number == lane.0)?;
+    Ok(chains.into_iter().last().unwrap_or_default())
+}
+
+fn survey_some(
+    fs: &dyn Fs,
+    dir: &Path,
+    uuid: &[u8; 16],
+    lanes: usize,
+    wanted: &dyn Fn(u8) -> bool,
+) -> Result<Vec<Chain>> {
     let directory = dir.join(segment::DIRECTORY);
     let entries = fs.read_dir(&directory).map_err(|e| Error::io("list", &directory, &e))?;
     let mut chains: Vec<Chain> = (0..lanes).map(|_| Chain::default()).collect();
     for entry in entries {
         let Some((lane, number)) = segment::parse_name(&entry.name, ".phl") else { continue };
+        if !wanted(lane) {
+            continue;
+        }
         let Some(chain) = chains.get_mut(usize::from(lane)) else { continue };
         let path = segment::path(dir, lane, number);
         let file = fs.open(&path, Open::Read).map_err(|e| Error::io("open", &path, &e))?;
@@ -192,36 +239,31 @@ impl Shard<'_> {
     }
 }
 
-/// Opens a shard; one that cannot be used, is marked as damaged, or is another store's, is made anew.
-fn open_index(
+/// Opens a shard that is there and of use; `None` when it has to be made anew, and why.
+fn existing_index(
     fs: &Arc<dyn Fs>,
     path: &Path,
     owner: &[u8],
     counters: &Arc<IndexCounters>,
-) -> Result<Redb> {
-    let usable = |index: &Redb| -> Result<bool> {
-        let view = index.view()?;
-        match view.get(Space::Meta, row::OWNER)? {
-            Some(found) => Ok(found == owner),
-            None => Ok(view.get(Space::Meta, row::APPLIED)?.is_none()),
-        }
-    };
-    let mark = mark_of(path);
-    if fs.metadata(&mark).is_ok() {
-        remove_index(fs.as_ref(), path, &mark)?;
+) -> Result<std::result::Result<Redb, &'static str>> {
+    if fs.metadata(&mark_of(path)).is_ok() {
+        return Ok(Err("it was found damaged"));
     }
-    match Redb::open(fs, path, counters) {
-        Ok(index) => match usable(&index) {
-            Ok(true) => return own(index, owner),
-            Ok(false) => {}
-            Err(e) if e.kind() == Kind::Corrupt => {}
-            Err(e) => return Err(e),
-        },
-        Err(e) if e.kind() == Kind::Corrupt => {}
-        Err(e) => return Err(e),
+    match fs.metadata(path) {
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Err("it is missing")),
+        Err(e) => return Err(Error::io("look at", path, &e)),
     }
-    remove_index(fs.as_ref(), path, &mark)?;
-    own(Redb::open(fs, path, counters)?, owner)
+    let opened = Redb::open(fs, path, counters, Verify::Everything)
+        .and_then(|index| Ok((index.view()?.get(Space::Meta, row::OWNER)?, index)));
+    match opened {
+        Ok((found, index)) if found.as_deref() == Some(owner) => Ok(Ok(index)),
+        // The owner is durable before anything else of it counts.
+        Ok((None, _)) => Ok(Err("it was not finished")),
+        Ok(_) => Ok(Err("it is another store's or of another version")),
+        Err(e) if e.kind() == Kind::Corrupt => Ok(Err("it is damaged")),
+        Err(e) => Err(e),
+    }
 }
 
 /// Removes a shard's file, and then its mark.
@@ -242,11 +284,10 @@ fn remove_index(fs: &dyn Fs, path: &Path, mark: &Path) -> Result<()> {
     Ok(())
 }
 
-fn own(index: Redb, owner: &[u8]) -> Result<Redb> {
+fn own(index: &Redb, owner: &[u8]) -> Result<()> {
     let mut changes = index::Changes::new();
     changes.insert((Space::Meta, row::OWNER.to_vec()), Some(owner.to_vec()));
-    index.apply(&changes)?;
-    Ok(index)
+    index.apply(&changes)
 }
 
 impl Recovery<'_> {
@@ -255,8 +296,8 @@ impl Recovery<'_> {
         self.scan(chain, row::Applied::default(), None, chain.segments.len().saturating_sub(1))
     }
 
-    /// Opens a lane's shard of the index and applies what it does not have of the log. An index that breaks while it is
-    /// used is made again from the log alone.
+    /// Opens a lane's shard of the index and applies what it does not have of the log. A shard that cannot be used, or
+    /// that breaks while it is, is made again: from the newest export that verifies, else from the log alone.
     pub fn open_shard(
         &mut self,
         fs: &Arc<dyn Fs>,
@@ -264,17 +305,77 @@ impl Recovery<'_> {
         chain: &Chain,
     ) -> Result<(Redb, Outcome)> {
         let (path, owner) = (shard.path(), shard.owner());
-        let index = open_index(fs, &path, &owner, shard.counters)?;
-        match self.replay(chain, &index) {
-            Ok(outcome) => return Ok((index, outcome)),
-            Err(e) if e.kind() == Kind::Corrupt => tracing::error!("{e}; the index is rebuilt"),
-            Err(e) => return Err(e),
+        let before = self.report.clone();
+        let why = match existing_index(fs, &path, &owner, shard.counters)? {
+            Ok(index) => match self.replay(chain, &index) {
+                Ok(outcome) => return Ok((index, outcome)),
+                Err(e) if e.kind() == Kind::Corrupt => "it is damaged",
+                Err(e) => return Err(e),
+            },
+            Err(why) => why,
+        };
+        let mut notes = Vec::new();
+        for lsn in export::list(fs.as_ref(), self.dir, self.lane)? {
+            self.report.clone_from(&before);
+            let from = export::path(self.dir, self.lane, lsn);
+            let made = self.anew(fs, shard, chain, |index| {
+                let export = Export::open(fs.as_ref(), shard.dir, shard.uuid, shard.lane, lsn)?;
+                export.import(index, &owner)
+            });
+            match made {
+                Ok((made, rows)) => {
+                    self.report.rebuilt = self.report.rebuilt.saturating_add(1);
+                    self.report.imported = self.report.imported.saturating_add(rows);
+                    notes.push(format!(
+                        "{}: {why}; made again from {rows} rows of {} and {} records behind it",
+                        path.display(),
+                        from.display(),
+                        self.report.replayed.saturating_sub(before.replayed)
+                    ));
+                    self.note(notes);
+                    return Ok(made);
+                }
+                Err(e) if e.kind() == Kind::Corrupt => {
+                    notes.push(format!("{e}; the export is not used"));
+                    export::set_aside(fs.as_ref(), self.dir, self.lane, lsn)?;
+                }
+                Err(e) => return Err(e),
+            }
         }
-        drop(index);
-        fs.remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
-        let index = open_index(fs, &path, &owner, shard.counters)?;
+        self.report.clone_from(&before);
+        let (made, ()) = self.anew(fs, shard, chain, |index| own(index, &owner))?;
+        if !chain.segments.is_empty() {
+            notes.push(format!(
+                "{}: {why}; made again from {} records of the log",
+                path.display(),
+                self.report.replayed.saturating_sub(before.replayed)
+            ));
+        }
+        self.note(notes);
+        Ok(made)
+    }
+
+    /// Makes a shard anew: empty, filled, and what the log has behind that applied.
+    fn anew<T>(
+        &mut self,
+        fs: &Arc<dyn Fs>,
+        shard: &Shard<'_>,
+        chain: &Chain,
+        fill: impl FnOnce(&Redb) -> Result<T>,
+    ) -> Result<((Redb, Outcome), T)> {
+        let path = shard.path();
+        remove_index(fs.as_ref(), &path, &mark_of(&path))?;
+        let index = Redb::open(fs, &path, shard.counters, Verify::Nothing)?;
+        let filled = fill(&index)?;
         let outcome = self.replay(chain, &index)?;
-        Ok((index, outcome))
+        Ok(((index, outcome), filled))
+    }
+
+    fn note(&mut self, lines: Vec<String>) {
+        for line in lines {
+            tracing::warn!("{line}");
+            self.report.notes.push(line);
+        }
     }
 
     /// Applies what the index of an ordinary lane does not have.
@@ -374,6 +475,8 @@ impl Recovery<'_> {
                     applied.offset
                 ));
             }
+            // Where the end is known, nothing before it can be a torn group.
+            let last = last && found.end.is_none();
             self.scan_segment(found, &header, begin, last, &path, &mut state)?;
         }
         state.settle(self, true)?;

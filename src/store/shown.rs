@@ -6,6 +6,7 @@
 //! it began is kept. A committer may put applying off for some groups; a reader that has to wait nudges it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::sync::{Condvar, Mutex};
 
@@ -24,7 +25,7 @@ impl Shown {
         self.promised.fetch_max(lsn, Ordering::AcqRel);
     }
 
-    /// Everything up to this record is shown, or never will be and the index says so.
+    /// Everything up to this record is shown.
     pub fn keep(&self, lsn: u64) {
         self.kept.fetch_max(lsn, Ordering::AcqRel);
         // Under the lock: a reader that saw the old figure is counted already, or sees the new one.
@@ -33,23 +34,30 @@ impl Shown {
         }
     }
 
-    /// Whether everything promised so far is kept.
-    pub fn is_kept(&self) -> bool {
-        self.kept.load(Ordering::Acquire) >= self.promised.load(Ordering::Acquire)
+    /// Whether what was `promised` is kept.
+    pub fn is_kept_to(&self, promised: u64) -> bool {
+        self.kept.load(Ordering::Acquire) >= promised
     }
 
-    /// Waits until what is promised now is kept. Not for the committer's own thread.
-    pub fn wait(&self) {
-        let promised = self.promised.load(Ordering::Acquire);
+    /// What is promised now.
+    pub fn promised(&self) -> u64 {
+        self.promised.load(Ordering::Acquire)
+    }
+
+    /// Waits until what was `promised` is kept, at most so long; whether it is. Not for the committer's own
+    /// thread.
+    pub fn wait(&self, promised: u64, most: Duration) -> bool {
         if self.kept.load(Ordering::Acquire) >= promised {
-            return;
+            return true;
         }
         let mut waiting = self.waiting.lock();
         *waiting = waiting.saturating_add(1);
-        while self.kept.load(Ordering::Acquire) < promised {
-            self.moved.wait(&mut waiting);
+        let mut timed_out = false;
+        while self.kept.load(Ordering::Acquire) < promised && !timed_out {
+            timed_out = self.moved.wait_for(&mut waiting, most).timed_out();
         }
         *waiting = waiting.saturating_sub(1);
+        self.kept.load(Ordering::Acquire) >= promised
     }
 }
 
@@ -62,12 +70,14 @@ mod tests {
     #[allow(clippy::disallowed_methods)]
     fn a_reader_waits_for_what_was_promised_and_for_no_more() {
         let shown = Arc::new(Shown::default());
-        shown.wait();
+        const LONG: Duration = Duration::from_secs(60);
+        assert!(shown.wait(shown.promised(), LONG));
         shown.promise(5);
+        assert!(!shown.wait(5, Duration::from_millis(1)));
         let reader = {
             let shown = Arc::clone(&shown);
             std::thread::spawn(move || {
-                shown.wait();
+                assert!(shown.wait(shown.promised(), LONG));
                 shown.kept.load(Ordering::Acquire)
             })
         };
@@ -80,6 +90,6 @@ mod tests {
         shown.keep(7);
         assert!(reader.join().unwrap() >= 5);
         shown.keep(9);
-        shown.wait();
+        assert!(shown.wait(9, LONG));
     }
 }

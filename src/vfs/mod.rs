@@ -46,6 +46,15 @@ pub struct Entry {
     pub len: u64,
 }
 
+/// The room on a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that an ordinary user can still write.
+    pub free: u64,
+    /// Bytes that it has in all.
+    pub total: u64,
+}
+
 /// A file system. Any thread may call.
 pub trait Fs: Send + Sync {
     /// Opens a file. New files are readable and writable by their owner only.
@@ -69,8 +78,8 @@ pub trait Fs: Send + Sync {
     /// Takes the exclusive lock of a lock file, which is made when it does not exist. `None` when
     /// another holder has it. The lock dies with the holder, also with its process.
     fn try_lock(&self, path: &Path) -> io::Result<Option<Box<dyn Lock>>>;
-    /// Bytes that an ordinary user can still write on the file system that holds `path`.
-    fn free_space(&self, path: &Path) -> io::Result<u64>;
+    /// How much room there is on the file system that holds `path`.
+    fn space(&self, path: &Path) -> io::Result<Space>;
 }
 
 /// An open file. Any thread may call; there is no cursor.

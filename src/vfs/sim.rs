@@ -36,8 +36,9 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Entry, File, Fs, Lock, Open};
+use super::{Entry, File, Fs, Lock, Open, Space};
 use crate::sync::Mutex;
 
 /// Bytes that a disk writes at once, or tears.
@@ -604,6 +605,22 @@ enum Event {
 }
 
 impl Image {
+    /// Bytes of all files that have a name.
+    fn used(&self) -> u64 {
+        let named: BTreeSet<u64> = self
+            .live
+            .values()
+            .filter_map(|node| match node {
+                Node::File(file) => Some(*file),
+                Node::Directory => None,
+            })
+            .collect();
+        named
+            .iter()
+            .filter_map(|file| self.files.get(file))
+            .fold(0, |sum, inode| sum.saturating_add(inode.live.len))
+    }
+
     fn apply(&mut self, event: &Event) {
         match event {
             Event::Write { file, offset, bytes } => {
@@ -785,7 +802,12 @@ struct Shared {
     state: Mutex<State>,
     hook: Mutex<Option<Hook>>,
     locks: Mutex<BTreeSet<PathBuf>>,
+    /// Bytes that all files may have together; 0: no bound.
+    capacity: AtomicU64,
 }
+
+/// What a disk without a bound says of its room.
+const ENDLESS: u64 = 1 << 40;
 
 #[derive(Default)]
 struct State {
@@ -885,6 +907,26 @@ impl Disk {
         hook: impl FnMut(Operation, &Path) -> io::Result<()> + Send + 'static,
     ) {
         *self.shared.hook.lock() = Some(Box::new(hook));
+    }
+
+    /// From now on all files may have so many bytes together; what would need more fails with `StorageFull`. 0:
+    /// no bound.
+    pub fn limit_to(&self, bytes: u64) {
+        self.shared.capacity.store(bytes, Ordering::Release);
+    }
+
+    /// Bytes of all files that have a name.
+    fn used(&self) -> u64 {
+        self.shared.state.lock().image.used()
+    }
+
+    /// Whether files may become so much longer.
+    fn room_for(&self, more: u64) -> io::Result<()> {
+        let total = self.shared.capacity.load(Ordering::Acquire);
+        if total != 0 && more != 0 && self.used().saturating_add(more) > total {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 
     /// Removes the hook.
@@ -1099,8 +1141,12 @@ impl Fs for Disk {
         Ok(Some(Box::new(DiskLock { disk: self.clone(), path: path.to_path_buf() })))
     }
 
-    fn free_space(&self, _path: &Path) -> io::Result<u64> {
-        Ok(1 << 40)
+    fn space(&self, _path: &Path) -> io::Result<Space> {
+        let total = self.shared.capacity.load(Ordering::Acquire);
+        if total == 0 {
+            return Ok(Space { free: ENDLESS, total: ENDLESS });
+        }
+        Ok(Space { free: total.saturating_sub(self.used()), total })
     }
 }
 
@@ -1196,6 +1242,8 @@ impl File for DiskFile {
             }
             _ => (bytes, Ok(())),
         };
+        let end = offset.saturating_add(bytes.len() as u64);
+        self.disk.room_for(end.saturating_sub(self.len()?))?;
         if !bytes.is_empty() {
             let event = Event::Write { file: self.file, offset, bytes: bytes.into() };
             self.disk.shared.state.lock().change(event);
@@ -1216,6 +1264,7 @@ impl File for DiskFile {
         if len > i64::MAX as u64 {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
+        self.disk.room_for(len.saturating_sub(self.len()?))?;
         self.disk.shared.state.lock().change(Event::Resize { file: self.file, len });
         Ok(())
     }

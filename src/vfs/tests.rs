@@ -73,7 +73,8 @@ fn names_are_listed_renamed_linked_and_removed() {
         assert_eq!(fs.metadata(&sub).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(fs.read_dir(&sub).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(fs.sync_dir(&sub).unwrap_err().kind(), ErrorKind::NotFound);
-        assert!(fs.free_space(dir).unwrap() > 0);
+        let space = fs.space(dir).unwrap();
+        assert!(space.free > 0 && space.free <= space.total, "{space:?}");
     });
 }
 
@@ -96,6 +97,72 @@ fn a_replaced_file_is_the_old_or_the_new_one() {
         replace(fs, &path, b"second").unwrap();
         assert_eq!(read_small(fs, &path, 100).unwrap(), b"second");
     });
+}
+
+#[test]
+fn long_paths_are_paths() {
+    on_both("long", |fs, dir| {
+        let long = (0..6).fold(dir.to_path_buf(), |path, n| path.join(n.to_string().repeat(60)));
+        assert!(long.as_os_str().len() > 360);
+        fs.create_dir_all(&long).unwrap();
+        replace(fs, &long.join("file"), b"text").unwrap();
+        replace(fs, &long.join("file"), b"again").unwrap();
+        fs.rename(&long.join("file"), &long.join("other")).unwrap();
+        fs.hard_link(&long.join("other"), &long.join("file")).unwrap();
+        assert_eq!(read_small(fs, &long.join("file"), 9).unwrap(), b"again");
+        assert_eq!(fs.read_dir(&long).unwrap().len(), 2);
+        assert!(fs.space(&long).unwrap().free > 0);
+        assert!(fs.try_lock(&long.join("LOCK")).unwrap().is_some());
+        fs.remove_file(&long.join("file")).unwrap();
+    });
+}
+
+#[test]
+fn a_directory_is_not_made_where_a_file_is() {
+    on_both("file-in-the-way", |fs, dir| {
+        let path = dir.join("file");
+        fs.open(&path, Open::CreateNew).unwrap();
+        assert!(fs.create_dir_all(&path).is_err());
+        assert!(fs.create_dir_all(&path.join("below")).is_err());
+    });
+}
+
+/// What a virus scanner does: it holds a file for a moment and shares it with nobody.
+#[cfg(windows)]
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn a_stranger_who_holds_a_file_for_a_moment_is_waited_for() {
+    use std::os::windows::fs::OpenOptionsExt;
+    use std::time::Duration;
+
+    const SHARING_VIOLATION: Option<i32> = Some(32);
+    let dir = std::env::temp_dir().join(format!("posthouse-vfs-{}-stranger", std::process::id()));
+    let os = OsFs::new();
+    os.create_dir_all(&dir).unwrap();
+    let (path, other) = (dir.join("file"), dir.join("other"));
+    let make = || os.open(&path, Open::Create).unwrap().write_at(b"text", 0).unwrap();
+    let hold = || std::fs::OpenOptions::new().read(true).share_mode(0).open(&path).unwrap();
+    type Call<'a> = &'a dyn Fn() -> std::io::Result<()>;
+    let calls: [Call<'_>; 3] =
+        [&|| os.open(&path, Open::ReadWrite).map(drop), &|| os.rename(&path, &other), &|| {
+            os.remove_file(&path)
+        }];
+    for call in calls {
+        make();
+        let stranger = hold();
+        let lets_go = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(30));
+            drop(stranger);
+        });
+        call().unwrap();
+        lets_go.join().unwrap();
+        // Not for ever: who stays is an error, the system's own.
+        make();
+        let stays = hold();
+        assert_eq!(call().unwrap_err().raw_os_error(), SHARING_VIOLATION);
+        drop(stays);
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
 }
 
 #[test]

@@ -4,7 +4,8 @@
         smtplib.SMTP(*server.address("smtp"))
 
 The program is the one named by POSTHOUSE (tests/interop.rs and .ci/run set it), else the newest build under
-CARGO_TARGET_DIR or target/. Nothing here reads the engine's files, except `posthouse.toml` to change a setting.
+CARGO_TARGET_DIR or target/. With POSTHOUSE_STOP=command it is stopped by `posthouse stop`, for programs that know no
+SIGTERM (scripts/windows.py). Nothing here reads the engine's files, except `posthouse.toml` to change a setting.
 """
 
 import atexit
@@ -160,18 +161,21 @@ class Server:
         return self.listeners[name]
 
     def stop(self, timeout=60):
-        """SIGTERM: drains and stops. Anything but exit code 0 is an error."""
+        """SIGTERM, or the command: drains and stops. Anything but exit code 0 is an error."""
         if self.process is None:
             return
-        self.process.send_signal(signal.SIGTERM)
+        if os.environ.get("POSTHOUSE_STOP") == "command":
+            self.run("stop", "--instance", self.instance)
+        else:
+            self.process.send_signal(signal.SIGTERM)
         try:
             code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise RuntimeError(f"serve did not stop within {timeout} s of SIGTERM") from None
+            raise RuntimeError(f"serve did not stop within {timeout} s") from None
         self.process = None
         if code != 0:
-            raise RuntimeError(f"serve ended with {code} after SIGTERM: {self.tail()}")
+            raise RuntimeError(f"serve ended with {code} when it was stopped: {self.tail()}")
 
     def kill(self):
         """SIGKILL, as a crash would."""

@@ -126,6 +126,7 @@ pub fn options() -> OpenOptions {
         // Checkpoints are made by the scenarios.
         checkpoint_millis: 3_600_000,
         checkpoint_bytes: 1 << 40,
+        ..OpenOptions::default()
     }
 }
 

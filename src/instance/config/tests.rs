@@ -19,7 +19,8 @@ fn the_template_gives_the_configuration_that_it_was_made_of() {
     config.listeners = ["smtp=127.0.0.1:2525", "pop3s=[::1]:2995", "submission=0.0.0.0:0"]
         .map(|text| parse_listener(text).unwrap())
         .to_vec();
-    config.tls = Some(("/i/tls/certificate.pem".into(), "/i/tls/key.pem".into()));
+    let tls = |name: &str| Path::new("/i").join(name);
+    config.tls = Some((tls("tls/certificate.pem"), tls("tls/key.pem")));
     for (n, number) in key::NUMBERS.iter().enumerate() {
         // Each gets a value that is its own.
         (number.set)(&mut config, number.least + 1 + n as u64);

@@ -3,6 +3,7 @@
 //! Applying is deterministic: records carry everything that was decided when they were committed. It
 //! never refuses: a record that refers to what is not there (any more) changes nothing.
 
+use super::pack::{Pack, PackWalk, PackWriter};
 use super::row::{self, Head, PACK_BYTES, PACK_ROWS, Place};
 use super::{Batch, Space};
 use crate::error::{Error, Kind, Result};
@@ -149,6 +150,12 @@ impl Applier<'_, '_> {
             Record::Expunge { account, mailbox, modseq, uids } => {
                 self.expunge(*account, *mailbox, *modseq, uids)
             }
+            Record::Flags { account, mailbox, modseq, add, remove, uids } => {
+                self.change_flags((*account, *mailbox), *modseq, (*add, *remove), uids)
+            }
+            Record::Move { account, from, to, from_modseq, to_modseq, pairs } => {
+                self.move_rows(*account, (*from, *from_modseq), (*to, *to_modseq), pairs)
+            }
             Record::Row { table, key, value } => {
                 let key = row::table_key(*table, key);
                 match value {
@@ -206,36 +213,105 @@ impl Applier<'_, '_> {
     ) -> Result<()> {
         let key = row::mailbox_key(account, mailbox);
         let Some(mut head) = self.head(&key)? else { return Ok(()) };
-        let mut uids = uids.iter().copied().peekable();
-        while let Some(uid) = uids.next() {
-            let found = self.batch.last(Space::Pack, &row::pack_key(account, mailbox, uid))?;
-            let Some((pack_key, value)) = found.filter(|(k, _)| k.starts_with(&key)) else {
-                continue;
-            };
-            let rows = row::decode_pack(&value).map_err(malformed("message"))?;
-            let last = rows.last().map_or(0, |row| row.uid);
-            let mut gone = vec![uid];
-            while let Some(uid) = uids.next_if(|uid| *uid <= last) {
-                gone.push(uid);
-            }
-            let (removed, kept): (Vec<_>, Vec<_>) =
-                rows.into_iter().partition(|row| gone.binary_search(&row.uid).is_ok());
-            for row in &removed {
-                head.messages = head.messages.saturating_sub(1);
-                head.bytes = head.bytes.saturating_sub(row.size);
-                self.release(row.message)?;
-            }
-            if kept.is_empty() {
-                if pack_key == row::pack_key(account, mailbox, head.last_pack) {
-                    head.last_pack = 0;
-                }
-                self.batch.delete(Space::Pack, pack_key);
-            } else if !removed.is_empty() {
-                self.batch.put(Space::Pack, pack_key, row::encode_pack(&kept));
-            }
+        for row in self.take_rows((account, mailbox), &mut head, uids)? {
+            self.release(row.message)?;
         }
         head.highest_modseq = head.highest_modseq.max(modseq);
         self.batch.put(Space::Head, key, head.encode());
+        Ok(())
+    }
+
+    /// Takes messages out of a mailbox's packs and figures; what is not there is passed over.
+    fn take_rows(
+        &mut self,
+        (account, mailbox): (AccountId, MailboxId),
+        head: &mut Head,
+        uids: &[u32],
+    ) -> Result<Vec<MessageRow>> {
+        let mut taken = Vec::new();
+        let mut walk = PackWalk::new(account, mailbox, uids);
+        while let Some(Pack { key, rows, uids, .. }) = walk.next(self.batch)? {
+            let (removed, kept): (Vec<_>, Vec<_>) =
+                rows.into_iter().partition(|row| uids.binary_search(&row.uid).is_ok());
+            for row in &removed {
+                head.messages = head.messages.saturating_sub(1);
+                head.bytes = head.bytes.saturating_sub(row.size);
+            }
+            if kept.is_empty() {
+                if key == row::pack_key(account, mailbox, head.last_pack) {
+                    head.last_pack = 0;
+                }
+                self.batch.delete(Space::Pack, key);
+            } else if !removed.is_empty() {
+                self.batch.put(Space::Pack, key, row::encode_pack(&kept));
+            }
+            taken.extend(removed);
+        }
+        Ok(taken)
+    }
+
+    fn change_flags(
+        &mut self,
+        (account, mailbox): (AccountId, MailboxId),
+        modseq: u64,
+        (add, remove): (u32, u32),
+        uids: &[u32],
+    ) -> Result<()> {
+        let head_key = row::mailbox_key(account, mailbox);
+        let Some(mut head) = self.head(&head_key)? else { return Ok(()) };
+        let mut walk = PackWalk::new(account, mailbox, uids);
+        while let Some(Pack { key, mut rows, uids, .. }) = walk.next(self.batch)? {
+            let mut changed = false;
+            for row in rows.iter_mut().filter(|row| uids.binary_search(&row.uid).is_ok()) {
+                let flags = (row.flags & !remove) | add;
+                if flags != row.flags {
+                    (row.flags, row.modseq) = (flags, modseq);
+                    changed = true;
+                }
+            }
+            if changed {
+                self.batch.put(Space::Pack, key, row::encode_pack(&rows));
+            }
+        }
+        head.highest_modseq = head.highest_modseq.max(modseq);
+        self.batch.put(Space::Head, head_key, head.encode());
+        Ok(())
+    }
+
+    /// Moves messages. When either mailbox is not there, they stay where they are.
+    fn move_rows(
+        &mut self,
+        account: AccountId,
+        (from, from_modseq): (MailboxId, u64),
+        (to, to_modseq): (MailboxId, u64),
+        pairs: &[(u32, u32)],
+    ) -> Result<()> {
+        let (from_key, to_key) = (row::mailbox_key(account, from), row::mailbox_key(account, to));
+        if self.head(&to_key)?.is_none() {
+            return Ok(());
+        }
+        let Some(mut head) = self.head(&from_key)? else { return Ok(()) };
+        let uids: Vec<u32> = pairs.iter().map(|(old, _)| *old).collect();
+        let taken = self.take_rows((account, from), &mut head, &uids)?;
+        head.highest_modseq = head.highest_modseq.max(from_modseq);
+        self.batch.put(Space::Head, from_key, head.encode());
+        // Read now: it may be the same mailbox.
+        let Some(mut head) = self.head(&to_key)? else { return Ok(()) };
+        let mut writer = PackWriter::new(self.batch, account, to, head.last_pack)?;
+        for row in taken {
+            let pair = pairs.binary_search_by_key(&row.uid, |(old, _)| *old);
+            let Some((_, uid)) = pair.ok().and_then(|at| pairs.get(at)) else { continue };
+            head.messages = head.messages.saturating_add(1);
+            head.bytes = head.bytes.saturating_add(row.size);
+            writer.add(self.batch, MessageRow { uid: *uid, modseq: to_modseq, ..row });
+        }
+        writer.flush(self.batch);
+        head.last_pack = writer.pack;
+        // Also of those that were lost: a UID is never given twice.
+        let last = pairs.last().map_or(0, |(_, new)| *new);
+        head.uid_next = head.uid_next.max(last.saturating_add(1));
+        head.highest_modseq = head.highest_modseq.max(to_modseq);
+        self.batch.put(Space::Head, to_key, head.encode());
         Ok(())
     }
 

@@ -14,10 +14,13 @@ use std::ops::Bound;
 use crate::error::Result;
 
 pub mod apply;
+pub mod pack;
 pub mod redb;
 pub mod row;
+pub mod slot;
 
-/// Version of the tables. An index of another version is rebuilt from the log.
+/// Version of the tables, their keys and values. An index of another version is made again from an export, whose
+/// readers of every older version stay, and the log.
 pub const VERSION: u32 = 1;
 
 /// A table of the index. Numbers are names of tables on disk.
@@ -54,6 +57,11 @@ impl Space {
         Space::Row,
         Space::Live,
     ];
+
+    /// The table with this number.
+    pub fn from_number(number: u8) -> Option<Space> {
+        Space::ALL.into_iter().find(|space| *space as u8 == number)
+    }
 }
 
 /// Changes of the index: values to set, keys to remove.
@@ -71,6 +79,10 @@ pub trait IndexKv: Send + Sync {
     fn view(&self) -> Result<Box<dyn IndexView>>;
     /// Applies changes as one, visible on return, durable with the next checkpoint.
     fn apply(&self, changes: &Changes) -> Result<()>;
+    /// Whether it failed: nothing can be read from it or written to it any more.
+    fn is_poisoned(&self) -> bool;
+    /// Poisons and closes it. On return its file is free for another opening, whoever still holds a snapshot.
+    fn abandon(&self);
     /// Makes all applied changes durable.
     fn checkpoint(&self) -> Result<()>;
     /// Refuses every later call, because the state is not what it should be.

@@ -1,7 +1,8 @@
 //! Keys and values of the index.
 //!
 //! Keys are big-endian, so that their order is the order of the numbers. Values use the store's number
-//! encoding. Nothing here is a promise to later versions: an index of another version is rebuilt.
+//! encoding. They stand in exports too: `docs/format.md` draws them, and what is changed here gets a new
+//! [`VERSION`](super::VERSION), with readers of the older ones kept.
 
 use crate::store::encoding::{Malformed, Reader, put_bytes, put_number, put_signed};
 use crate::store::record::{

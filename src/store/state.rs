@@ -1,0 +1,261 @@
+//! What a store cannot do at the moment, and who is told.
+//!
+//! A lane that cannot write is **read-only**: transactions are refused with the cause, reads go on. Not before
+//! `retry_millis` after a failure it is tried again, with the next transaction or by the housekeeper's probe; the
+//! first success makes it writable. Only a lane's own committer changes the lane's condition.
+//!
+//! Changes are collected and told by the housekeeper's thread, one after the other, under no lock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use super::Lane;
+use super::space::SpaceLevel;
+use crate::error::{Error, Kind};
+use crate::sync::Mutex;
+use crate::time::{Clock, Time};
+
+/// What the index of a lane does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IndexState {
+    /// It serves.
+    Fine,
+    /// It is being opened again or made anew from the log; readers wait or are told to come again.
+    Rebuilding,
+}
+
+/// The condition of one lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneState {
+    /// The lane; the last one holds the bytes of large messages and has no index.
+    pub lane: Lane,
+    /// Why nothing can be written; `None`: the lane is writable.
+    pub read_only: Option<ReadOnly>,
+    /// Its index.
+    pub index: IndexState,
+}
+
+/// Since when and why a lane is read-only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadOnly {
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub since: u64,
+    /// The first error, in words.
+    pub reason: String,
+}
+
+/// The condition of a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreState {
+    /// Every lane.
+    pub lanes: Vec<LaneState>,
+    /// The room on the disk.
+    pub space: SpaceLevel,
+    /// Bytes free when it was last looked at.
+    pub free_bytes: u64,
+    /// Bytes of the file system.
+    pub total_bytes: u64,
+}
+
+/// Whether mail can be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Yes.
+    Open,
+    /// Not while space is low or gone.
+    NoSpace,
+    /// Not while a lane is read-only.
+    ReadOnly,
+}
+
+/// A change of a store's condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreChange {
+    /// A lane can write no more.
+    ReadOnly {
+        /// The lane.
+        lane: Lane,
+        /// Why, in words.
+        reason: String,
+    },
+    /// A lane can write again.
+    Writable {
+        /// The lane.
+        lane: Lane,
+    },
+    /// There is more or less room.
+    Space(SpaceLevel),
+}
+
+/// Called for every change, on the housekeeper's thread, under no lock. Must be short and must not close the store.
+pub type StateSink = Arc<dyn Fn(&StoreChange) + Send + Sync>;
+
+/// The condition of a store, as its threads keep it.
+pub struct Conditions {
+    lanes: Vec<Condition>,
+    /// Lanes that are read-only.
+    failing: AtomicUsize,
+    clock: Arc<dyn Clock>,
+    retry_millis: u64,
+    untold: Mutex<VecDeque<StoreChange>>,
+    sink: Mutex<Option<StateSink>>,
+    told_space: Mutex<SpaceLevel>,
+}
+
+#[derive(Default)]
+struct Condition {
+    failing: Mutex<Option<Failing>>,
+    rebuilding: AtomicBool,
+}
+
+struct Failing {
+    since: u64,
+    error: Error,
+    again: Time,
+}
+
+impl Conditions {
+    /// All is well with this many lanes.
+    pub fn new(lanes: usize, clock: Arc<dyn Clock>, retry_millis: u64) -> Conditions {
+        Conditions {
+            lanes: (0..lanes).map(|_| Condition::default()).collect(),
+            failing: AtomicUsize::new(0),
+            clock,
+            retry_millis,
+            untold: Mutex::default(),
+            sink: Mutex::new(None),
+            told_space: Mutex::default(),
+        }
+    }
+
+    /// Whether any lane is read-only.
+    pub fn any_failing(&self) -> bool {
+        self.failing.load(Ordering::Acquire) > 0
+    }
+
+    /// Why a lane refuses, as long as it is not to try again.
+    pub fn refusal(&self, lane: Lane) -> Option<Error> {
+        if !self.any_failing() {
+            return None;
+        }
+        let failing = self.lanes.get(usize::from(lane.0))?.failing.lock();
+        let failing = failing.as_ref()?;
+        let wait = self.clock.now() < failing.again;
+        wait.then(|| read_only(lane, &failing.error))
+    }
+
+    /// Whether a lane is read-only.
+    pub fn is_failing(&self, lane: Lane) -> bool {
+        self.any_failing()
+            && self.lanes.get(usize::from(lane.0)).is_some_and(|l| l.failing.lock().is_some())
+    }
+
+    /// A lane cannot write. Tells it when it is news.
+    pub fn failed(&self, lane: Lane, error: &Error) {
+        let Some(condition) = self.lanes.get(usize::from(lane.0)) else { return };
+        let again = self.clock.now().after(self.retry_millis);
+        {
+            let mut failing = condition.failing.lock();
+            if let Some(failing) = failing.as_mut() {
+                failing.again = again;
+                return;
+            }
+            let since = self.clock.unix_millis();
+            *failing = Some(Failing { since, error: error.clone(), again });
+        }
+        self.failing.fetch_add(1, Ordering::AcqRel);
+        tracing::error!("lane {} is read-only: {error}", lane.0);
+        self.tell(StoreChange::ReadOnly { lane, reason: error.message().to_owned() });
+    }
+
+    /// A lane has written. Tells it when it is news; whether it was.
+    pub fn healed(&self, lane: Lane) -> bool {
+        if !self.any_failing() {
+            return false;
+        }
+        let Some(condition) = self.lanes.get(usize::from(lane.0)) else { return false };
+        if condition.failing.lock().take().is_none() {
+            return false;
+        }
+        self.failing.fetch_sub(1, Ordering::AcqRel);
+        tracing::warn!("lane {} is writable again", lane.0);
+        self.tell(StoreChange::Writable { lane });
+        true
+    }
+
+    /// A lane's index is being made again, or serves.
+    pub fn rebuilding(&self, lane: Lane, on: bool) {
+        if let Some(condition) = self.lanes.get(usize::from(lane.0)) {
+            condition.rebuilding.store(on, Ordering::Release);
+        }
+    }
+
+    /// The room was measured. Tells it when it is news.
+    pub fn space(&self, level: SpaceLevel) {
+        let news = std::mem::replace(&mut *self.told_space.lock(), level) != level;
+        if news {
+            match level {
+                SpaceLevel::Ample => tracing::warn!("there is ample space again: mail is taken"),
+                SpaceLevel::Low => tracing::warn!("space is low: mail is refused"),
+                SpaceLevel::Full => tracing::error!("the disk is full: mail is refused"),
+            }
+            self.tell(StoreChange::Space(level));
+        }
+    }
+
+    fn tell(&self, change: StoreChange) {
+        self.untold.lock().push_back(change);
+    }
+
+    /// Who is told from now on; at once of everything that is not well.
+    pub fn tell_to(&self, sink: Option<StateSink>, space: SpaceLevel) {
+        let news = sink.is_some();
+        *self.sink.lock() = sink;
+        if !news {
+            return;
+        }
+        self.untold.lock().clear();
+        for state in self.lanes() {
+            if let Some(ReadOnly { reason, .. }) = state.read_only {
+                self.tell(StoreChange::ReadOnly { lane: state.lane, reason });
+            }
+        }
+        *self.told_space.lock() = SpaceLevel::Ample;
+        self.space(space);
+    }
+
+    /// Tells what has changed. On the housekeeper's thread.
+    pub fn tell_all(&self) {
+        loop {
+            let Some(change) = self.untold.lock().pop_front() else { return };
+            let sink = self.sink.lock().clone();
+            if let Some(sink) = sink {
+                sink(&change);
+            }
+        }
+    }
+
+    /// Every lane.
+    pub fn lanes(&self) -> Vec<LaneState> {
+        let lanes = (0_u8..).map(Lane).zip(&self.lanes);
+        lanes
+            .map(|(lane, condition)| {
+                let read_only = condition.failing.lock().as_ref().map(|failing| ReadOnly {
+                    since: failing.since,
+                    reason: failing.error.message().to_owned(),
+                });
+                let index = match condition.rebuilding.load(Ordering::Acquire) {
+                    true => IndexState::Rebuilding,
+                    false => IndexState::Fine,
+                };
+                LaneState { lane, read_only, index }
+            })
+            .collect()
+    }
+}
+
+/// What a transaction of a read-only lane is answered with.
+fn read_only(lane: Lane, error: &Error) -> Error {
+    Error::new(Kind::ReadOnly, format!("lane {} is read-only: {error}", lane.0))
+}

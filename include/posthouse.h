@@ -184,6 +184,9 @@ extern "C" {
 /** The directory holds no instance. */
 #define PH_E_NOT_AN_INSTANCE (-305)
 
+/** The index is being repaired; the call can be made again later. */
+#define PH_E_REBUILDING (-306)
+
 /** The peer, or the caller of a session, broke the protocol. */
 #define PH_E_PROTOCOL (-401)
 
@@ -283,6 +286,24 @@ extern "C" {
 
 /** Event: the engine has stopped serving. */
 #define PH_EVENT_STOPPED 5
+
+/**
+ * Event: a lane of the store cannot be written. code is the lane, name why, in words. Mail for it
+ * is answered 451, new SMTP connections 421; reading goes on. It is tried again by itself.
+ */
+#define PH_EVENT_STORE_READ_ONLY 6
+
+/** Event: a lane of the store can be written again. code is the lane. */
+#define PH_EVENT_STORE_WRITABLE 7
+
+/** Event: space is low. Mail is refused with 452; everything else goes on. */
+#define PH_EVENT_SPACE_LOW 8
+
+/** Event: the disk was found full. As PH_EVENT_SPACE_LOW; the store has given up its ballast. */
+#define PH_EVENT_SPACE_FULL 9
+
+/** Event: there is enough space again, mail is taken. */
+#define PH_EVENT_SPACE_AMPLE 10
 
 /** A recipient waits for delivery to another server. */
 #define PH_RECIPIENT_REMOTE 1

@@ -56,6 +56,17 @@ pub const PH_EVENT_RECIPIENT_REFUSED: u32 = 3;
 pub const PH_EVENT_LOGIN: u32 = 4;
 /// Event: the engine has stopped serving.
 pub const PH_EVENT_STOPPED: u32 = 5;
+/// Event: a lane of the store cannot be written. code is the lane, name why, in words. Mail for it is answered 451, new
+/// SMTP connections 421; reading goes on. It is tried again by itself.
+pub const PH_EVENT_STORE_READ_ONLY: u32 = 6;
+/// Event: a lane of the store can be written again. code is the lane.
+pub const PH_EVENT_STORE_WRITABLE: u32 = 7;
+/// Event: space is low. Mail is refused with 452; everything else goes on.
+pub const PH_EVENT_SPACE_LOW: u32 = 8;
+/// Event: the disk was found full. As PH_EVENT_SPACE_LOW; the store has given up its ballast.
+pub const PH_EVENT_SPACE_FULL: u32 = 9;
+/// Event: there is enough space again, mail is taken.
+pub const PH_EVENT_SPACE_AMPLE: u32 = 10;
 
 /// Something that happened in an engine. A host ignores kinds that it does not know. Fields that a kind does not
 /// name are 0 or empty.

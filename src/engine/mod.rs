@@ -21,8 +21,8 @@ use crate::service::Shared;
 use crate::service::transaction::{Origin, Recipient, Transaction};
 use crate::spool::Spool;
 use crate::store::{
-    CheckReport, MailboxHead, MailboxId, MessageId, MessageReader, MessageRow, OpenOptions,
-    PIECE_BYTES, QueueEntry, Store, envelope_flags,
+    CheckReport, MailboxHead, MailboxId, MessageId, MessageReader, MessageRow, PIECE_BYTES,
+    QueueEntry, Store, StoreState, envelope_flags,
 };
 use crate::sync::Mutex;
 use crate::time::{Clock, SystemClock};
@@ -118,7 +118,7 @@ impl Engine {
         let clock = SystemClock::shared();
         let config = Config::load(fs.as_ref(), directory)?;
         let store =
-            Store::open(Arc::clone(&fs), Arc::clone(&clock), directory, OpenOptions::default())?;
+            Store::open(Arc::clone(&fs), Arc::clone(&clock), directory, config.store_options())?;
         let people = Directory::load(Arc::new(store.clone()))?;
         let shared = Shared::new(
             config.hostname.clone(),
@@ -129,6 +129,7 @@ impl Engine {
             Arc::clone(&clock),
             options.events.clone(),
         );
+        shared.watch(&store);
         Ok(Arc::new(Engine {
             path: directory.to_owned(),
             fs,
@@ -382,6 +383,11 @@ impl Engine {
     pub fn check(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<CheckReport> {
         self.opened()?;
         self.store.check(progress)
+    }
+
+    /// What the store can and cannot do at the moment: lanes that are read-only and why, the room on the disk.
+    pub fn state(&self) -> StoreState {
+        self.store.state()
     }
 
     /// Figures.

@@ -21,6 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::policy::{PlaintextLogin, Rules};
 use crate::pop3::server::Limits as Pop3Limits;
 use crate::smtp::server::Limits as SmtpLimits;
+use crate::store::OpenOptions;
 use crate::vfs::{self, Fs};
 
 mod edit;
@@ -166,6 +167,12 @@ pub struct Config {
     pub pop3: Pop3Limits,
     /// Milliseconds that a graceful stop waits for sessions to end.
     pub drain_millis: u64,
+    /// Mail is refused when less than so many hundredths of the file system are free, or
+    pub low_space_percent: u64,
+    /// less than so many bytes, whichever is less.
+    pub low_space_bytes: u64,
+    /// Most bytes of the ballast; 0: none.
+    pub ballast_bytes: u64,
     /// One line for each key that was not understood; it stays in the file.
     pub warnings: Vec<String>,
 }
@@ -173,6 +180,7 @@ pub struct Config {
 impl Config {
     /// What holds where the file says nothing, with this name and no listeners.
     pub fn defaults(hostname: &str) -> Config {
+        let store = OpenOptions::default();
         Config {
             hostname: hostname.to_owned(),
             listeners: Vec::new(),
@@ -186,7 +194,20 @@ impl Config {
             smtp: SmtpLimits::default(),
             pop3: Pop3Limits::default(),
             drain_millis: 30_000,
+            low_space_percent: store.low_space_percent,
+            low_space_bytes: store.low_space_bytes,
+            ballast_bytes: store.ballast_bytes,
             warnings: Vec::new(),
+        }
+    }
+
+    /// How the instance's store is opened.
+    pub fn store_options(&self) -> OpenOptions {
+        OpenOptions {
+            low_space_percent: self.low_space_percent,
+            low_space_bytes: self.low_space_bytes,
+            ballast_bytes: self.ballast_bytes,
+            ..OpenOptions::default()
         }
     }
 

@@ -207,7 +207,9 @@ impl Plan {
             sync_dir(fs.as_ref(), &tls)?;
         }
         Store::create(fs, dir, &CreateOptions::default())?;
-        let store = Store::open(Arc::clone(fs), Arc::clone(clock), dir, OpenOptions::default())?;
+        // The ballast is made when the instance is opened for work.
+        let options = OpenOptions { ballast_bytes: 0, ..OpenOptions::default() };
+        let store = Store::open(Arc::clone(fs), Arc::clone(clock), dir, options)?;
         let filled = self.fill(&store);
         let closed = store.close();
         filled.and(closed)?;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::store::MessageId;
+use crate::store::{Lane, MessageId};
 
 /// Called for every event, on the thread where it happened. Must return soon and must not panic.
 pub type EventSink = Arc<dyn Fn(&Event<'_>) + Send + Sync>;
@@ -71,6 +71,25 @@ pub enum Event<'a> {
         /// Who tried.
         peer: SocketAddr,
     },
+    /// A lane of the store cannot be written: mail for it is answered 451, new SMTP connections 421. It is tried
+    /// again by itself.
+    StoreReadOnly {
+        /// The lane.
+        lane: Lane,
+        /// Why, in words.
+        reason: &'a str,
+    },
+    /// A lane of the store can be written again.
+    StoreWritable {
+        /// The lane.
+        lane: Lane,
+    },
+    /// Space is low: mail is refused with 452, everything else goes on.
+    SpaceLow,
+    /// The disk was found full: as low space, and the ballast is gone.
+    SpaceFull,
+    /// There is enough space again.
+    SpaceAmple,
     /// The engine has stopped serving.
     Stopped,
 }

@@ -20,12 +20,14 @@ use crate::directory::Directory;
 use crate::mailbox::Mailboxes;
 use crate::policy::{Peer, Rules};
 use crate::spool::Spool;
-use crate::store::{AccountId, Ticket};
+use crate::store::{AccountId, SpaceLevel, Store, StoreChange, Ticket};
 use crate::sync::Mutex;
 use crate::time::{Clock, Time};
 
 pub mod counters;
 pub mod event;
+#[cfg(test)]
+mod failure_tests;
 pub mod pop3;
 pub mod smtp;
 pub mod transaction;
@@ -83,6 +85,30 @@ impl Shared {
         if let Some(sink) = &self.events {
             sink(event);
         }
+    }
+
+    /// From now on what happens to the store is told to the host. When a lane can be written again, deliveries between
+    /// lanes that it stopped go on.
+    pub fn watch(self: &Arc<Shared>, store: &Store) {
+        // The store must not keep alive what keeps the store open.
+        let shared = Arc::downgrade(self);
+        store.on_state(move |change| {
+            let Some(shared) = shared.upgrade() else { return };
+            shared.emit(&match change {
+                StoreChange::ReadOnly { lane, reason } => {
+                    event::Event::StoreReadOnly { lane: *lane, reason }
+                }
+                StoreChange::Writable { lane } => event::Event::StoreWritable { lane: *lane },
+                StoreChange::Space(SpaceLevel::Low) => event::Event::SpaceLow,
+                StoreChange::Space(SpaceLevel::Full) => event::Event::SpaceFull,
+                StoreChange::Space(SpaceLevel::Ample) => event::Event::SpaceAmple,
+            });
+            if matches!(change, StoreChange::Writable { .. })
+                && let Err(e) = shared.spool.resume()
+            {
+                tracing::warn!("deliveries between lanes: {e}");
+            }
+        });
     }
 
     /// Takes an account's maildrop for one session; `None` when another session holds it.

@@ -4,7 +4,8 @@
 //! right (`directory`), which recipient is taken (`directory`, then `policy` for relaying), and at the end of the
 //! data the store's word. A 250 after the data is said only when the store has said that the message is on
 //! disk (RFC 5321 4.2.5, 6.1). What the store cannot do now is a 4yz, never a 5yz: a full disk is 452 4.3.1,
-//! everything else 451 4.3.0, and the session goes on.
+//! everything else 451 4.3.0, and the session goes on. While space is low MAIL is refused with 452 4.3.1; while a lane
+//! of the store cannot be written new connections are turned away with 421.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -176,6 +177,10 @@ impl Conversation for SmtpConversation {
     }
 }
 
+/// While a lane of the store cannot be written.
+const PAUSED: Reply<'static> = Reply::new(421, 3, 2, "Cannot take mail now, try again later");
+/// While space is low.
+const NO_ROOM: Reply<'static> = Reply::new(452, 3, 1, "Insufficient storage, try again later");
 const UNAVAILABLE: Reply<'static> = Reply::new(451, 3, 0, "Temporary failure, try again later");
 
 impl SmtpConversation {
@@ -242,7 +247,7 @@ fn queued_as<'a>(pending: &Pending, space: &'a mut [u8; 64]) -> &'a str {
 fn refusal(error: &Error) -> Reply<'static> {
     tracing::warn!(%error, "message not accepted");
     match error.kind() {
-        Kind::DiskFull => Reply::new(452, 3, 1, "Insufficient storage, try again later"),
+        Kind::DiskFull => NO_ROOM,
         _ => UNAVAILABLE,
     }
 }
@@ -259,6 +264,7 @@ struct Answering<'c> {
 impl Answering<'_> {
     fn answer(&mut self, event: Event<'_>) -> Answer {
         match event {
+            Event::Connect if !self.shared.spool.admission().writable => Answer::Reply(PAUSED),
             Event::Connect => Answer::Accept,
             Event::Hello { name, .. } => {
                 if **self.hello != *name {
@@ -268,6 +274,7 @@ impl Answering<'_> {
             }
             Event::StartTls => Answer::StartTls,
             Event::Auth(question) => self.verify(&question),
+            Event::Mail { .. } if !self.shared.spool.admission().room => Answer::Reply(NO_ROOM),
             Event::Mail { from, parameters } => {
                 let flag = |on: bool, bit: u16| if on { bit } else { 0 };
                 let flags = flag(parameters.eight_bit, envelope_flags::EIGHT_BIT)

@@ -20,7 +20,7 @@
 //! the new references and takes the `Local` recipients out of the entry (`Queue`), and then the lanes
 //! forget. A crash between any two steps leaves an entry with `Local` recipients, and [`Spool::open`] does
 //! the steps again. When one of the other lanes fails, the message is accepted all the same, and its
-//! entry waits for the next opening. An account that was removed meanwhile has no mailbox: its
+//! entry waits until a lane becomes writable again ([`Spool::resume`]), or for the next opening. An account that was removed meanwhile has no mailbox: its
 //! recipient is taken out without a delivery.
 //!
 //! The steps are chained by the committers' answers; no thread waits for them.
@@ -31,8 +31,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, Kind, Result};
 use crate::store::{
-    AccountId, Body, BodyWriter, Change, Completion, Envelope, Lane, MailboxId, MessageId,
-    NewMessage, QueueEntry, QueueRecipient, RecipientState, Store, Submitter, Ticket,
+    AccountId, Admission, Body, BodyWriter, Change, Completion, Envelope, Lane, MailboxId,
+    MessageId, NewMessage, QueueEntry, QueueRecipient, RecipientState, Store, Submitter, Ticket,
 };
 use crate::sync::Mutex;
 
@@ -126,6 +126,59 @@ impl Spool {
             }
         }
         Ok(())
+    }
+
+    /// Whether mail can be taken now.
+    pub fn admission(&self) -> Admission {
+        self.store.admission()
+    }
+
+    /// Starts deliveries between lanes again that a lane which could not be written has stopped. Does not wait for
+    /// them.
+    ///
+    /// # Errors
+    /// What reading the queue meets.
+    pub fn resume(&self) -> Result<()> {
+        let mut after = None;
+        loop {
+            let entries = self.store.queue_scan(after, PAGE)?;
+            let Some(last) = entries.last() else { return Ok(()) };
+            after = Some(last.message);
+            for entry in entries {
+                let waits = |e: &QueueEntry| {
+                    e.recipients.iter().any(|r| matches!(r.state, RecipientState::Local(..)))
+                };
+                if !waits(&entry) {
+                    continue;
+                }
+                let message = entry.message;
+                {
+                    let mut crossings = self.crossings.lock();
+                    if crossings.contains_key(&message) {
+                        continue;
+                    }
+                    crossings.insert(message, Remains::new(Vec::new()));
+                }
+                // It may have ended between the scan and now; nobody else begins it any more.
+                let now = self.store.queue_entry(message);
+                let Ok(Some(entry)) = now.map(|entry| entry.filter(waits)) else {
+                    self.crossings.lock().remove(&message);
+                    continue;
+                };
+                let (locals, rest) = split(entry.recipients);
+                self.crossings.lock().insert(message, Remains::new(rest));
+                let crossing = Crossing {
+                    submitter: self.store.submitter(),
+                    crossings: self.crossings.clone(),
+                    message,
+                    size: entry.size,
+                    received: entry.envelope.received,
+                    flags: entry.envelope.flags,
+                };
+                let (completion, _) = Ticket::new();
+                crossing.start(&self.store, locals, completion);
+            }
+        }
     }
 
     /// Starts a message for these local recipients (none: relay only): its id, in the lane of the first of

@@ -961,12 +961,9 @@ impl Store {
     /// Whether mail can be taken now. Costs two reads of memory.
     pub fn admission(&self) -> Admission {
         let core = &self.handle.core;
-        if core.conditions.any_failing() {
-            Admission::ReadOnly
-        } else if core.space.level() != SpaceLevel::Ample {
-            Admission::NoSpace
-        } else {
-            Admission::Open
+        Admission {
+            writable: !core.conditions.any_failing(),
+            room: core.space.level() == SpaceLevel::Ample,
         }
     }
 

@@ -141,7 +141,12 @@ fn survey_some(
         }
         let Some(chain) = chains.get_mut(usize::from(lane)) else { continue };
         let path = segment::path(dir, lane, number);
-        let file = fs.open(&path, Open::Read).map_err(|e| Error::io("open", &path, &e))?;
+        let file = match fs.open(&path, Open::Read) {
+            Ok(file) => file,
+            // A lane that works removes what is void.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::io("open", &path, &e)),
+        };
         let header = SegmentHeader::read(file.as_ref(), uuid)
             .map_err(|e| Error::io("read", &path, &e))?
             .filter(|header| header.lane == lane && header.number == number);

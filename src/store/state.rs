@@ -60,13 +60,11 @@ pub struct StoreState {
 
 /// Whether mail can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Yes.
-    Open,
-    /// Not while space is low or gone.
-    NoSpace,
-    /// Not while a lane is read-only.
-    ReadOnly,
+pub struct Admission {
+    /// Every lane can be written.
+    pub writable: bool,
+    /// There is room for messages.
+    pub room: bool,
 }
 
 /// A change of a store's condition.

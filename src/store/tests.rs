@@ -597,7 +597,7 @@ fn a_failing_write_or_sync_is_answered_and_the_store_goes_on() {
                 let error = send(&store, A, &bytes).wait().unwrap_err();
                 assert_eq!(error.kind(), Kind::Io);
                 memory.forget_hook();
-                while store.admission() == Admission::ReadOnly {
+                while !store.admission().writable {
                     std::thread::yield_now();
                 }
             } else {

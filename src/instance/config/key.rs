@@ -204,6 +204,40 @@ pub const NUMBERS: &[Number] = &[
         |c, v| c.pop3.output_bytes = size(v)
     ),
     number!(
+        "store",
+        "low_space_percent",
+        0,
+        50,
+        [
+            "Mail is refused with 452 when less than so many hundredths of the file system are free, or less",
+            "than low_space_bytes, whichever is less: a share alone would be hundreds of gigabytes on a large",
+            "disk, and a number of bytes alone all of a small one. Deletions and the like go on.",
+        ],
+        |c| c.low_space_percent,
+        |c, v| c.low_space_percent = v
+    ),
+    number!(
+        "store",
+        "low_space_bytes",
+        0,
+        1 << 40,
+        ["See low_space_percent. 0: mail is refused only when the disk is full."],
+        |c| c.low_space_bytes,
+        |c, v| c.low_space_bytes = v
+    ),
+    number!(
+        "store",
+        "ballast_bytes",
+        0,
+        1 << 36,
+        [
+            "Most bytes of a file that is there to be removed when the disk is full, so that deletions still",
+            "have room; at most 1/64 of the file system. 0: none.",
+        ],
+        |c| c.ballast_bytes,
+        |c, v| c.ballast_bytes = v
+    ),
+    number!(
         "engine",
         "drain_seconds",
         0,

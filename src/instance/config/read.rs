@@ -34,7 +34,7 @@ pub fn read(text: &str, path: &Path, instance: &Path) -> Result<Config> {
                 tls(&file, table, instance, &span, &mut config)?;
             }
             "policy" => policy(&file, file.table(name, item, &span)?, &mut config)?,
-            "smtp" | "pop3" | "engine" => {
+            "smtp" | "pop3" | "store" | "engine" => {
                 numbers(&file, name, file.table(name, item, &span)?, &[], &mut config)?;
             }
             HOST => {}

@@ -79,6 +79,8 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
     numbers(out, config, "smtp")?;
     out.push_str("\n# Bounds of POP3 sessions.\n[pop3]\n");
     numbers(out, config, "pop3")?;
+    out.push_str("\n# The files with the mail.\n[store]\n");
+    numbers(out, config, "store")?;
     out.push_str("\n# The engine as a whole.\n[engine]\n");
     numbers(out, config, "engine")?;
     out.push_str(

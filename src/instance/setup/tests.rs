@@ -60,8 +60,7 @@ fn assert_whole(fs: &Disk) {
     assert_eq!(config.listeners.len(), 2);
     let (certificate, key) = config.tls.unwrap();
     certificate::read(fs, &certificate, &key).unwrap();
-    let store =
-        Store::open(shared(fs), SystemClock::shared(), dir(), OpenOptions::default()).unwrap();
+    let store = Store::open(shared(fs), SystemClock::shared(), dir(), options()).unwrap();
     let people = Directory::load(Arc::new(store.clone())).unwrap();
     assert_eq!(people.domains(), ["example.com", "example.test"]);
     let postmaster = people.account("postmaster@example.test").unwrap();
@@ -136,8 +135,7 @@ fn a_set_up_makes_a_whole_instance_and_leaves_nothing_else() {
     let fs = disk();
     setup(&shared(&fs), &SystemClock::shared(), dir(), &wanted()).unwrap();
     assert_whole(&fs);
-    let store =
-        Store::open(shared(&fs), SystemClock::shared(), dir(), OpenOptions::default()).unwrap();
+    let store = Store::open(shared(&fs), SystemClock::shared(), dir(), options()).unwrap();
     let people = Directory::load(Arc::new(store.clone())).unwrap();
     assert!(people.verify("postmaster@example.test", "postmaster's own").is_some());
     store.close().unwrap();
@@ -421,4 +419,9 @@ fn set_is_all_or_nothing_on_disk() {
     Config::set_all(&fs, dir(), &[("tls.key", "k.pem"), ("tls.certificate", "c.pem")]).unwrap();
     let tls = Config::load(&fs, dir()).unwrap().tls.unwrap();
     assert_eq!(tls, (dir().join("c.pem"), dir().join("k.pem")));
+}
+
+/// Without a ballast, which in memory is memory.
+fn options() -> OpenOptions {
+    OpenOptions { ballast_bytes: 0, ..OpenOptions::default() }
 }

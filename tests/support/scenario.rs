@@ -126,6 +126,8 @@ pub fn options() -> OpenOptions {
         // Checkpoints are made by the scenarios.
         checkpoint_millis: 3_600_000,
         checkpoint_bytes: 1 << 40,
+        // Writing one takes longer than a whole scenario.
+        ballast_bytes: 0,
         ..OpenOptions::default()
     }
 }

@@ -24,6 +24,8 @@ use posthouse::vfs::sim::{Disk, Rng};
 pub type Outcome<T> = Result<T, Error>;
 type Mailbox = (AccountId, MailboxId);
 
+/// The second mailbox of an account.
+const ARCHIVE: MailboxId = MailboxId(2);
 pub const DIRECTORY: &str = "/store";
 
 /// Something that was asked of the store.
@@ -47,6 +49,21 @@ pub enum Operation {
     Queue {
         id: MessageId,
         remotes: Vec<Vec<u8>>,
+    },
+    /// A second mailbox is made.
+    Archive {
+        account: AccountId,
+    },
+    /// Flags are replaced.
+    Flags {
+        account: AccountId,
+        uids: Vec<u32>,
+        flags: u32,
+    },
+    /// From INBOX to the second mailbox.
+    Move {
+        account: AccountId,
+        uids: Vec<u32>,
     },
     Remove {
         account: AccountId,
@@ -365,6 +382,32 @@ impl World {
         self.answered(number, result).map(|_| ())
     }
 
+    pub fn archive(&self, account: AccountId) -> Outcome<()> {
+        let number = self.ask(Operation::Archive { account });
+        let name = "Archive".into();
+        let change = Change::CreateMailbox { account, mailbox: ARCHIVE, name, uid_validity: 9 };
+        self.change(number, account, change)
+    }
+
+    pub fn flags(&self, account: AccountId, uids: Vec<u32>, flags: u32) -> Outcome<()> {
+        let number = self.ask(Operation::Flags { account, uids: uids.clone(), flags });
+        let (mailbox, remove) = (MailboxId::INBOX, u32::MAX);
+        self.change(number, account, Change::Flags { account, mailbox, uids, add: flags, remove })
+    }
+
+    pub fn move_to_archive(&self, account: AccountId, uids: Vec<u32>) -> Outcome<()> {
+        let number = self.ask(Operation::Move { account, uids: uids.clone() });
+        let change = Change::Move { account, from: MailboxId::INBOX, to: ARCHIVE, uids };
+        self.change(number, account, change)
+    }
+
+    fn change(&self, number: u64, account: AccountId, change: Change) -> Outcome<()> {
+        let result = self
+            .store()
+            .and_then(|store| store.commit(store.lane_of(account), vec![change]).wait());
+        self.answered(number, result).map(|_| ())
+    }
+
     pub fn row(&self, key: &str, value: Option<&str>) -> Outcome<()> {
         let (key, value) = (key.as_bytes().to_vec(), value.map(|v| v.as_bytes().to_vec()));
         let number = self.ask(Operation::Row { key: key.clone(), value: value.clone() });
@@ -437,6 +480,10 @@ struct Account {
     highest_uid: u32,
     expunged: BTreeSet<u32>,
     expunge_asked: BTreeSet<u32>,
+    archive_acknowledged: bool,
+    moved: BTreeSet<u32>,
+    move_asked: BTreeSet<u32>,
+    flags: BTreeMap<u32, Versions<u32>>,
 }
 
 /// Values in the order they were asked for; those before the last acknowledged one are gone.
@@ -516,6 +563,28 @@ impl Expectation {
                 account.removal_asked = true;
                 account.removed |= acknowledged;
             }
+            Operation::Archive { account } => {
+                self.accounts.entry(*account).or_default().archive_acknowledged |= acknowledged;
+            }
+            Operation::Flags { account, uids, flags } => {
+                let account = self.accounts.entry(*account).or_default();
+                for uid in uids {
+                    let versions = account
+                        .flags
+                        .entry(*uid)
+                        .or_insert_with(|| Versions { values: vec![(u64::MAX, 0)] });
+                    if acknowledged {
+                        versions.acknowledge(number);
+                    } else {
+                        versions.values.push((number, *flags));
+                    }
+                }
+            }
+            Operation::Move { account, uids } => {
+                let account = self.accounts.entry(*account).or_default();
+                let into = if acknowledged { &mut account.moved } else { &mut account.move_asked };
+                into.extend(uids);
+            }
             Operation::Row { key, value } => {
                 let versions = self
                     .rows
@@ -561,8 +630,14 @@ impl Expectation {
             if expected.removed && !heads.is_empty() {
                 return Err(format!("account {} is back", account.0));
             }
-            if expected.mailbox_acknowledged && !expected.removal_asked && heads.len() != 1 {
-                return Err(format!("account {} has {} mailboxes", account.0, heads.len()));
+            for (mailbox, acknowledged) in [
+                (MailboxId::INBOX, expected.mailbox_acknowledged),
+                (ARCHIVE, expected.archive_acknowledged),
+            ] {
+                let there = heads.iter().any(|head| head.mailbox == mailbox);
+                if acknowledged && !expected.removal_asked && !there {
+                    return Err(format!("account {} has no mailbox {}", account.0, mailbox.0));
+                }
             }
             let rows = store
                 .mailbox_scan(*account, MailboxId::INBOX, 0, usize::MAX)
@@ -577,6 +652,13 @@ impl Expectation {
                 if expected.expunged.contains(&row.uid) {
                     return Err(format!("{name} is back after its expunge"));
                 }
+                if expected.moved.contains(&row.uid) {
+                    return Err(format!("{name} is back after its move"));
+                }
+                let flags = expected.flags.get(&row.uid);
+                if !flags.map_or(row.flags == 0, |flags| flags.allows(&row.flags)) {
+                    return Err(format!("{name} has flags {:x}", row.flags));
+                }
                 let Some(message) = self.messages.get(&row.message) else {
                     return Err(format!("{name} was never sent"));
                 };
@@ -588,7 +670,26 @@ impl Expectation {
                 }
                 there.entry(row.message).or_default().insert(*account);
             }
-            if !heads.is_empty() {
+            let archived = store
+                .mailbox_scan(*account, ARCHIVE, 0, usize::MAX)
+                .map_err(failed("listing the archive"))?;
+            for row in &archived {
+                let uid = self.messages.get(&row.message).and_then(|m| m.uids.get(account));
+                if !seen.insert(row.message) || uid.is_none_or(|u| !expected.move_asked.contains(u))
+                {
+                    return Err(format!("message {} is in the archive", row.message));
+                }
+                // The flags went with it.
+                let flags = uid.and_then(|uid| expected.flags.get(uid));
+                if !flags.map_or(row.flags == 0, |flags| flags.allows(&row.flags)) {
+                    return Err(format!(
+                        "message {} was moved with flags {:x}",
+                        row.message, row.flags
+                    ));
+                }
+                there.entry(row.message).or_default().insert(*account);
+            }
+            if heads.iter().any(|head| head.mailbox == MailboxId::INBOX) {
                 let top = rows.last().map_or(0, |row| row.uid).max(expected.highest_uid);
                 // A mailbox that may have been made again begins again.
                 highest.insert(*account, top);
@@ -804,6 +905,37 @@ pub const SCENARIOS: &[Scenario] = &[
         world.expunge(account, uids[3..].to_vec())?;
         world.accept(&[account], &[], 10).map(|_| ())
     }),
+    scenario("flag", 1, mailboxes, |world| {
+        let account = world.account(0, 0);
+        let mut uids = Vec::new();
+        for _ in 0..3 {
+            uids.push(world.accept(&[account], &[], 300)?.uid(account));
+        }
+        world.flags(account, uids.clone(), 1)?;
+        world.flags(account, vec![uids[1]], 5)?;
+        world.checkpoint()?;
+        world.flags(account, vec![uids[1]], 0)
+    }),
+    scenario(
+        "move",
+        1,
+        |world| {
+            mailboxes(world)?;
+            world.archive(world.account(0, 0))
+        },
+        |world| {
+            let account = world.account(0, 0);
+            let mut uids = Vec::new();
+            for _ in 0..4 {
+                uids.push(world.accept(&[account], &[], 300)?.uid(account));
+            }
+            world.flags(account, vec![uids[2]], 4)?;
+            world.move_to_archive(account, uids[1..3].to_vec())?;
+            world.checkpoint()?;
+            world.move_to_archive(account, vec![uids[0]])?;
+            world.accept(&[account], &[], 20).map(|_| ())
+        },
+    ),
     scenario("queue", 1, mailboxes, |world| {
         let first = world.accept(&[], &["a@example.test", "b@example.test"], 800)?;
         let second = world.accept(&[world.account(0, 0)], &["c@example.test"], 20)?;

@@ -244,10 +244,6 @@ impl Check<'_> {
                     // The segment that said where this one ends was freed, and this one cut off there before.
                     break;
                 }
-                if limit.is_none() && !witnessed(&mut scanner, at, lsn).map_err(reading)? {
-                    // A torn end of the large lane: nobody was told of it.
-                    break;
-                }
                 match scanner
                     .search(at.saturating_add(8), lsn.saturating_add(1))
                     .map_err(reading)?
@@ -498,16 +494,4 @@ fn line_of(id: MessageId) -> String {
 fn lost(message: MessageId, why: String, ranges: Vec<DamagedRange>) -> LostMessage {
     let (mailboxes, queued, sender) = (Vec::new(), false, None);
     LostMessage { message, mailboxes, queued, sender, why, ranges }
-}
-
-/// Whether a later record says that one behind `lsn` was durable, so that what cannot be read at `at` is damage.
-fn witnessed(scanner: &mut Scanner<'_>, at: u64, lsn: u64) -> std::io::Result<bool> {
-    let mut from = at.saturating_add(8);
-    while let Some((place, header)) = scanner.search(from, lsn.saturating_add(1))? {
-        if header.durable_lsn() > lsn {
-            return Ok(true);
-        }
-        from = place.saturating_add(header.record_len());
-    }
-    Ok(false)
 }

@@ -868,8 +868,7 @@ fn planted_damage_is_found_by_check() {
     flip(&memory, &path, at);
     let problems = store.check(&mut |_, _| {}).unwrap().problems;
     // The range, and the message.
-    // Nothing in the large lane tells that it was durable: the message that refers to it does.
-    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems[1].contains("account 1, mailbox 1, UID 1"), "{problems:?}");
     let mut reader =
         store.read(store.mailbox_scan(A, MailboxId::INBOX, 0, 1).unwrap()[0].message).unwrap();

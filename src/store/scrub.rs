@@ -361,14 +361,6 @@ fn look(core: &Core, wanted: &dyn Fn(MessageId) -> bool) -> Result<Held> {
     let mut damaged = None;
     for home in &core.homes {
         let view = home.view()?;
-        all(view.as_ref(), Space::Pack, &mut |_, value| match row::decode_pack(value) {
-            Ok(rows) => {
-                for row in rows.into_iter().filter(|row| wanted(row.message)) {
-                    *held.rows.entry(row.message).or_default() += 1;
-                }
-            }
-            Err(_) => damaged = Some("message"),
-        })?;
         all(view.as_ref(), Space::Queue, &mut |key, value| {
             let entry = row::message_of(key).and_then(|id| row::decode_queue(id, value));
             match entry {
@@ -381,6 +373,18 @@ fn look(core: &Core, wanted: &dyn Fn(MessageId) -> bool) -> Result<Held> {
                 }
                 Err(_) => damaged = Some("queue"),
             }
+        })?;
+    }
+    // Behind the queue: what is not on its way by then has reached all its mailboxes, so their rows are seen here.
+    for home in &core.homes {
+        let view = home.view()?;
+        all(view.as_ref(), Space::Pack, &mut |_, value| match row::decode_pack(value) {
+            Ok(rows) => {
+                for row in rows.into_iter().filter(|row| wanted(row.message)) {
+                    *held.rows.entry(row.message).or_default() += 1;
+                }
+            }
+            Err(_) => damaged = Some("message"),
         })?;
     }
     damaged.map_or(Ok(held), |what| Err(super::damaged_row(what)))

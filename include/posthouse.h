@@ -509,6 +509,9 @@ typedef struct ph_alias_cursor ph_alias_cursor;
 /** What a check found. Made by ph_engine_check, ended by ph_check_free. */
 typedef struct ph_check ph_check;
 
+/** What a compaction did. Made by ph_engine_compact, ended by ph_compact_free. */
+typedef struct ph_compact ph_compact;
+
 /**
  * An open instance: it recovers and administers when opened, serves when started.
  *
@@ -544,6 +547,9 @@ typedef struct ph_queue_cursor ph_queue_cursor;
 
 /** What a repair did and found. Made by ph_repair, ended by ph_repair_free. */
 typedef struct ph_repair_report ph_repair_report;
+
+/** What a scrub did. Made by ph_engine_scrub, ended by ph_scrub_free. */
+typedef struct ph_scrub ph_scrub;
 
 /**
  * The receiving side of one SMTP connection, without sockets, threads, clock or storage.
@@ -1011,10 +1017,10 @@ typedef struct ph_message_row {
 }
 
 /**
- * Called while a check runs: done of total octets are verified.
+ * Called while a check or a repair runs: done of total octets are verified.
  *
- * Thread: the one that called ph_engine_check, before that returns. Must not throw or jump out,
- * and must not call the same engine.
+ * Thread: the one that called ph_engine_check or ph_repair, before that returns. Must not throw or
+ * jump out, and must not call the same engine.
  */
 typedef void (*ph_progress_fn)(void *user_data, uint64_t done, uint64_t total);
 
@@ -1071,6 +1077,97 @@ typedef struct ph_check_row {
 /** Begins a ph_check_row: its size, and zero everywhere else. */
 #define PH_CHECK_ROW_INIT { \
     (uint32_t)sizeof(ph_check_row), 0, { 0, 0 } \
+}
+
+/** How a compaction runs. Begin with PH_COMPACT_OPTIONS_INIT; zero means the default everywhere. */
+typedef struct ph_compact_options {
+    /** sizeof(ph_compact_options). */
+    uint32_t struct_size;
+    /**
+     * A segment of whose octets less than this part of a hundred is live is compacted, at most
+     * 100. 0: the default.
+     */
+    uint32_t below_percent;
+    /** Octets a second that are copied at most. 0: no limit. */
+    uint64_t bytes_per_second;
+} ph_compact_options;
+
+/** Begins a ph_compact_options: its size, and zero everywhere else. */
+#define PH_COMPACT_OPTIONS_INIT { \
+    (uint32_t)sizeof(ph_compact_options), 0, 0 \
+}
+
+/** The figures of a compaction. Begin with PH_COMPACT_TOTALS_INIT. */
+typedef struct ph_compact_totals {
+    /** sizeof(ph_compact_totals). */
+    uint32_t struct_size;
+    /** Always 0. */
+    uint32_t reserved;
+    /** Segments looked at. */
+    uint64_t segments;
+    /** Segments freed. */
+    uint64_t freed;
+    /** Octets of their files. */
+    uint64_t freed_bytes;
+    /** Messages moved. */
+    uint64_t moved;
+    /** Octets copied. */
+    uint64_t moved_bytes;
+    /** Segments that could not be freed yet, because somebody reads them. */
+    uint64_t held;
+    /** Findings; 0: all is well. */
+    uint64_t findings;
+} ph_compact_totals;
+
+/** Begins a ph_compact_totals: its size, and zero everywhere else. */
+#define PH_COMPACT_TOTALS_INIT { \
+    (uint32_t)sizeof(ph_compact_totals), 0, 0, 0, 0, 0, 0, 0, 0 \
+}
+
+/** How a scrub runs. Begin with PH_SCRUB_OPTIONS_INIT; zero means the default everywhere. */
+typedef struct ph_scrub_options {
+    /** sizeof(ph_scrub_options). */
+    uint32_t struct_size;
+    /** Must be 0. */
+    uint32_t reserved;
+    /** Octets a second that are read at most. 0: no limit. */
+    uint64_t bytes_per_second;
+    /** Called now and then. NULL: nobody wants to know. */
+    ph_progress_fn progress;
+    /** Given to progress. Used only while ph_engine_scrub runs, so it has no drop function. */
+    void *progress_user_data;
+} ph_scrub_options;
+
+/** Begins a ph_scrub_options: its size, and zero everywhere else. */
+#define PH_SCRUB_OPTIONS_INIT { \
+    (uint32_t)sizeof(ph_scrub_options), 0, 0, 0, 0 \
+}
+
+/** The figures of a scrub. Begin with PH_SCRUB_TOTALS_INIT. */
+typedef struct ph_scrub_totals {
+    /** sizeof(ph_scrub_totals). */
+    uint32_t struct_size;
+    /** Always 0. */
+    uint32_t reserved;
+    /** Segments verified. */
+    uint64_t segments;
+    /** Records verified. */
+    uint64_t records;
+    /** Exports of the index verified. */
+    uint64_t exports;
+    /** Octets read. */
+    uint64_t bytes;
+    /** Messages whose references were counted. */
+    uint64_t messages;
+    /** Messages whose count was wrong and is right now. */
+    uint64_t corrected;
+    /** Findings; 0: all is well. */
+    uint64_t findings;
+} ph_scrub_totals;
+
+/** Begins a ph_scrub_totals: its size, and zero everywhere else. */
+#define PH_SCRUB_TOTALS_INIT { \
+    (uint32_t)sizeof(ph_scrub_totals), 0, 0, 0, 0, 0, 0, 0, 0 \
 }
 
 /**
@@ -2044,6 +2141,157 @@ ph_status ph_check_json(ph_check *check,
  * Since: 0.1.
  */
 void ph_check_free(ph_check *check);
+
+/*
+ * == The engine: giving space back ==
+ */
+
+/**
+ * Gives back the space of messages that nothing refers to any more, while mail flows.
+ *
+ * Behaviour: one full pass now; an engine does the same by itself at a limited rate. Copies what
+ * is live in files that are mostly dead, and removes them or uses them again.
+ * Parameters: engine; options, or NULL for the defaults; out, where the report goes (NULL when the
+ * call fails); err, or NULL.
+ * Returns: PH_OK, whatever was found: see ph_compact_stats; or an error.
+ * Errors: PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_DISK_FULL, PH_E_CORRUPT,
+ * PH_E_INVALID_ARGUMENT, PH_E_STRUCT_SIZE, PH_E_NULL.
+ * Ownership: the report is the caller's, to be ended by ph_compact_free, before or after
+ * ph_engine_close.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_engine_compact(ph_engine *engine,
+                            const ph_compact_options *options,
+                            ph_compact **out,
+                            ph_error *err);
+
+/**
+ * Reads the figures of a compaction.
+ *
+ * Parameters: compact; out, with struct_size set; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_compact_stats(ph_compact *compact,
+                           ph_compact_totals *out,
+                           ph_error *err);
+
+/**
+ * Goes to the next finding.
+ *
+ * Parameters: compact; row, with struct_size set, whose problem is the finding; err, or NULL.
+ * Returns: 0 (PH_OK): row is filled; 1 (PH_END): there is no next one, row is unchanged; or an
+ * error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_NULL.
+ * Ownership: what row points to is borrowed until ph_compact_free.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_compact_next(ph_compact *compact,
+                          ph_check_row *row,
+                          ph_error *err);
+
+/**
+ * Gives the whole report as one JSON document.
+ *
+ * Behaviour: an object with the numbers segments, freed, freed_bytes, moved, moved_bytes, held and
+ * the array of texts findings. Later versions may add members.
+ * Parameters: compact; out, where the view goes; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_NULL.
+ * Ownership: what out points to is borrowed until ph_compact_free.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_compact_json(ph_compact *compact, ph_bytes *out, ph_error *err);
+
+/**
+ * Destroys the report of a compaction.
+ *
+ * Parameters: compact, or NULL, which does nothing.
+ * Ownership: ends the report and everything borrowed from it.
+ * Thread: any thread, when no other call on the report runs.
+ * Since: 0.1.
+ */
+void ph_compact_free(ph_compact *compact);
+
+/*
+ * == The engine: finding damage early ==
+ */
+
+/**
+ * Verifies what was written long ago, and counts references again, while mail flows.
+ *
+ * Behaviour: reads all segments that are left for good and all exports of the index; changes
+ * nothing but counts of references that are wrong. An engine does the same by itself, slowly and
+ * now and then.
+ * Parameters: engine; options, or NULL for the defaults; out, where the report goes (NULL when the
+ * call fails); err, or NULL.
+ * Returns: PH_OK, whatever was found: see ph_scrub_stats; or an error.
+ * Errors: PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_DISK_FULL, PH_E_CORRUPT,
+ * PH_E_INVALID_ARGUMENT, PH_E_STRUCT_SIZE, PH_E_NULL.
+ * Ownership: the report is the caller's, to be ended by ph_scrub_free, before or after
+ * ph_engine_close.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_engine_scrub(ph_engine *engine,
+                          const ph_scrub_options *options,
+                          ph_scrub **out,
+                          ph_error *err);
+
+/**
+ * Reads the figures of a scrub.
+ *
+ * Parameters: scrub; out, with struct_size set; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_scrub_stats(ph_scrub *scrub, ph_scrub_totals *out, ph_error *err);
+
+/**
+ * Goes to the next finding.
+ *
+ * Parameters: scrub; row, with struct_size set, whose problem is the finding; err, or NULL.
+ * Returns: 0 (PH_OK): row is filled; 1 (PH_END): there is no next one, row is unchanged; or an
+ * error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_NULL.
+ * Ownership: what row points to is borrowed until ph_scrub_free.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_scrub_next(ph_scrub *scrub,
+                        ph_check_row *row,
+                        ph_error *err);
+
+/**
+ * Gives the whole report as one JSON document.
+ *
+ * Behaviour: an object with the numbers segments, records, exports, bytes, messages, corrected and
+ * the array of texts findings. Later versions may add members.
+ * Parameters: scrub; out, where the view goes; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_NULL.
+ * Ownership: what out points to is borrowed until ph_scrub_free.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_scrub_json(ph_scrub *scrub, ph_bytes *out, ph_error *err);
+
+/**
+ * Destroys the report of a scrub.
+ *
+ * Parameters: scrub, or NULL, which does nothing.
+ * Ownership: ends the report and everything borrowed from it.
+ * Thread: any thread, when no other call on the report runs.
+ * Since: 0.1.
+ */
+void ph_scrub_free(ph_scrub *scrub);
 
 /*
  * == Repair of an instance ==

@@ -86,7 +86,7 @@ fn recovered(scenario: &Scenario, seed: u64) -> Vec<Point> {
         if point.number == chosen {
             let mut marks = world.early();
             marks.extend(point.marks);
-            found = Some((point.image.power_cut(&mut Lot::chance(rng.next())).0, marks));
+            found = Some((point.image.power_cut(&mut Lot::chance(rng.number())).0, marks));
         }
     });
     let (image, marks) = found.expect("the point");
@@ -184,7 +184,7 @@ fn crash(point: &Point, wanted: usize, watched: &Watched) -> (usize, bool, Vec<S
             break;
         }
         // Below 2 * wanted stand the numbers of those that are counted out.
-        let state = rng.next() | 1 << 63;
+        let state = rng.number() | 1 << 63;
         let mut lot = match tried {
             0 => Lot::Nothing,
             1 => Lot::All,

@@ -91,7 +91,7 @@ fn look_after_restart(world: &World, seed: u64) -> Result<(), String> {
         if result.is_ok() && chosen.contains(&(point.number as u64)) {
             let marks = early.iter().chain(point.marks).copied();
             let expected = Expectation::new(&world.model, marks);
-            let left = point.image.power_cut(&mut Lot::chance(rng.next())).0;
+            let left = point.image.power_cut(&mut Lot::chance(rng.number())).0;
             result = expected
                 .verify(&left.disk())
                 .map_err(|wrong| format!("started again, power cut {}: {wrong}", point.number));

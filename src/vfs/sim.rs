@@ -81,7 +81,7 @@ impl Rng {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -91,7 +91,7 @@ impl Rng {
 
     /// A number below `limit`; 0 when that is 0.
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next().checked_rem(limit).unwrap_or(0)
+        self.number().checked_rem(limit).unwrap_or(0)
     }
 }
 
@@ -478,7 +478,7 @@ impl Lot {
                 if chance.torn > 0 && chance.rng.below(256) < chance.torn {
                     match chance.rng.below(2) {
                         0 => Fate::Torn(chance.rng.below(part.len() as u64) as usize),
-                        _ => Fate::Mixed(chance.rng.next()),
+                        _ => Fate::Mixed(chance.rng.number()),
                     }
                 } else if kept {
                     Fate::Kept
@@ -499,7 +499,7 @@ impl Lot {
                 content.read(&mut mixture, at);
                 let mut rng = Rng::new(seed);
                 for (target, new) in mixture.chunks_mut(8).zip(part.chunks(8)) {
-                    if rng.next() & 1 == 1 {
+                    if rng.number() & 1 == 1 {
                         target.copy_from_slice(new);
                     }
                 }
@@ -837,7 +837,7 @@ impl State {
         let now = running.seen == nth || (forever && running.seen > nth);
         now.then(|| {
             running.hits += 1;
-            (trouble, running.rng.next())
+            (trouble, running.rng.number())
         })
     }
 

@@ -230,9 +230,9 @@ impl World {
     }
 
     fn bytes(&self, len: usize) -> Vec<u8> {
-        let mut rng = Rng::new(lock(&self.rng).next());
+        let mut rng = Rng::new(lock(&self.rng).number());
         let mut bytes: Vec<u8> =
-            (0..len.div_ceil(8)).flat_map(|_| rng.next().to_le_bytes()).collect();
+            (0..len.div_ceil(8)).flat_map(|_| rng.number().to_le_bytes()).collect();
         bytes.truncate(len);
         bytes
     }

@@ -175,6 +175,9 @@ struct Candidate {
 /// One pass over all lanes. One at a time.
 pub(super) fn pass(core: &Core, plan: &mut Plan<'_>) -> Result<CompactReport> {
     let mut kept = core.compacting.lock();
+    if core.closing.load(Ordering::Acquire) {
+        return Err(super::stopped());
+    }
     if plan.thorough {
         kept.segments.clear();
     }

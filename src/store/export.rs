@@ -37,7 +37,7 @@ use super::index::{self, Changes, IndexKv, IndexView, Space};
 use super::segment::parse_name;
 use super::{Core, Lane, stopped};
 use crate::error::{Error, Kind, Result};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::vfs::{self, File, Fs, Open};
 
 /// Name of the directory.
@@ -748,6 +748,11 @@ impl Exports {
         self.wanted.lock().closing = true;
         self.ready.notify_all();
     }
+
+    /// Waits until nobody makes or verifies an export; nobody begins while what is returned lives.
+    pub fn wait(&self) -> Vec<MutexGuard<'_, ()>> {
+        self.lanes.iter().map(|lane| lane.alone.lock()).collect()
+    }
 }
 
 /// The loop of the thread that makes exports when they are due; returns after `close`.
@@ -798,6 +803,9 @@ fn attempt(core: &Core, lane: Lane) -> Result<Exported> {
     let home = core.home_or_refuse(lane)?;
     let Some(room) = core.exports.lanes.get(usize::from(lane.0)) else { return Err(stopped()) };
     let _alone = room.alone.lock();
+    if core.closing.load(Ordering::Acquire) {
+        return Err(stopped());
+    }
     let since = room.since.load(Ordering::Relaxed);
     let view = home.view()?;
     let applied = match view.get(Space::Meta, row::APPLIED)? {
@@ -863,6 +871,9 @@ pub(super) fn prove(core: &Core, lane: Lane) -> Result<()> {
     let home = core.home_or_refuse(lane)?;
     let Some(room) = core.exports.lanes.get(usize::from(lane.0)) else { return Err(stopped()) };
     let _alone = room.alone.lock();
+    if core.closing.load(Ordering::Acquire) {
+        return Err(stopped());
+    }
     loop {
         let lsn = home.exported.load(Ordering::Acquire);
         if lsn == 0 || room.proven.load(Ordering::Acquire) == lsn {
@@ -892,6 +903,9 @@ pub(super) fn prove(core: &Core, lane: Lane) -> Result<()> {
 pub(super) fn distrust(core: &Core, lane: Lane, lsn: u64) -> Result<()> {
     let Some(room) = core.exports.lanes.get(usize::from(lane.0)) else { return Err(stopped()) };
     let _alone = room.alone.lock();
+    if core.closing.load(Ordering::Acquire) {
+        return Err(stopped());
+    }
     // Another one may have taken its name meanwhile.
     match verify(core.fs.as_ref(), &core.dir, &core.uuid, lane, lsn, &mut |_| {}) {
         Err(e) if e.kind() == Kind::Corrupt => give_up(core, lane, lsn),

@@ -223,3 +223,82 @@ pub(super) fn compact(core: &Core) {
         Err(e) => tracing::error!("compaction: {e}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    /// A clock that runs a hundred times faster than a machine's.
+    struct Quick(crate::time::SystemClock);
+
+    impl Clock for Quick {
+        fn now(&self) -> Time {
+            Time(self.0.now().0 * 100)
+        }
+        fn unix_millis(&self) -> u64 {
+            0
+        }
+    }
+
+    fn clock() -> Arc<dyn Clock> {
+        Arc::new(Quick(crate::time::SystemClock::new()))
+    }
+
+    fn throttle<'a>(
+        maintenance: &'a Maintenance,
+        clock: &'a Arc<dyn Clock>,
+        rate: u64,
+    ) -> Throttle<'a> {
+        Throttle { maintenance, clock, rate, free: None, due: clock.now(), owed: 0 }
+    }
+
+    #[test]
+    fn work_stays_below_its_rate_whatever_its_pieces() {
+        for piece in [1_000, 50_000, 3_000_000] {
+            let (maintenance, clock) = (Maintenance::default(), clock());
+            let mut pace = throttle(&maintenance, &clock, 1_000_000);
+            let begin = clock.now();
+            for _ in 0..6_000_000 / piece {
+                assert!(pace.spend(piece));
+            }
+            // What is saved up, and what is not yet paid for, is little.
+            let took = clock.now().since(begin);
+            assert!(took >= 6_000 - CREDIT_MILLIS - PAUSE_MILLIS, "{piece}: {took}");
+        }
+    }
+
+    #[test]
+    fn a_rest_is_not_saved_up() {
+        let (maintenance, clock) = (Maintenance::default(), clock());
+        let mut pace = throttle(&maintenance, &clock, 1_000_000);
+        while clock.now().since(pace.due) < 3_000 {
+            assert!(maintenance.pause(1));
+        }
+        let begin = clock.now();
+        assert!(pace.spend(2_000_000));
+        assert!(clock.now().since(begin) >= 2_000 - CREDIT_MILLIS);
+    }
+
+    #[test]
+    fn no_rate_counts_while_the_disk_is_nearly_full_and_a_close_ends_the_longest_pause() {
+        let (maintenance, clock) = (Maintenance::default(), clock());
+        let full = AtomicBool::new(true);
+        let asked = AtomicU64::new(0);
+        let free = || {
+            asked.fetch_add(1, Ordering::Relaxed);
+            full.load(Ordering::Relaxed)
+        };
+        let mut pace = throttle(&maintenance, &clock, 1).free_while(&free);
+        // Centuries, at this rate.
+        assert!((0..1000).all(|_| pace.spend(1 << 30)));
+        assert_eq!(asked.load(Ordering::Relaxed), 1000);
+        full.store(false, Ordering::Relaxed);
+        maintenance.close();
+        assert!(!pace.spend(1 << 30));
+        full.store(true, Ordering::Relaxed);
+        assert!(!pace.spend(1 << 30));
+        pace.rate = 0;
+        assert!(!pace.spend(1));
+    }
+}

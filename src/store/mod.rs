@@ -39,7 +39,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, ThreadId};
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
@@ -278,6 +278,8 @@ pub struct Core {
     /// Held while the store is being closed.
     ending: Mutex<()>,
     threads: Mutex<Threads>,
+    /// The threads above, which cannot wait for themselves.
+    own: Mutex<Vec<ThreadId>>,
     lock: Mutex<Option<Box<dyn Lock>>>,
     report: RecoveryReport,
 }
@@ -480,25 +482,38 @@ impl Core {
         }
     }
 
-    /// Ends everything in order: new work is refused, what waits is done, a last checkpoint is made.
-    fn close(&self) -> Result<()> {
+    /// Ends everything in order: new work is refused, what waits is done, a last checkpoint is made, the lock is
+    /// released. One of the store's own threads, which may drop the last handle in a function that it calls, only
+    /// begins this: a thread made for it does the rest.
+    fn close(self: &Arc<Self>) -> Result<()> {
         self.closing.store(true, Ordering::Release);
+        let own = std::thread::current().id();
+        if !self.own.lock().contains(&own) {
+            return self.end();
+        }
+        let core = self.clone();
+        let ending = spawn("posthouse-close".into(), move || {
+            if let Err(e) = core.end() {
+                tracing::error!("closing the store: {e}");
+            }
+        });
+        ending.map(|_| ()).inspect_err(|e| {
+            // The lanes end all the same; the lock goes with the process.
+            tracing::error!("closing the store: {e}");
+            self.large.jobs.close();
+            self.homes.iter().for_each(|home| home.jobs.close());
+        })
+    }
+
+    /// As [`Core::close`], on a thread that is none of the store's own.
+    fn end(&self) -> Result<()> {
         // A second caller waits for the first: the lock is released only when no thread writes any more.
         let _alone = self.ending.lock();
-        // The last handle may be dropped by a function that a committer calls.
-        let own = std::thread::current().id();
         let join = |thread: JoinHandle<()>| {
-            if thread.thread().id() != own {
-                let _ = thread.join();
-            }
+            let _ = thread.join();
         };
         let mut threads = std::mem::take(&mut *self.threads.lock());
         self.maintenance.close();
-        // It may wait for this thread when this thread is a committer's; it ends by itself then.
-        let mut others = threads.homes.iter().chain(threads.large.iter());
-        if others.any(|thread| thread.thread().id() == own) {
-            threads.maintenance = None;
-        }
         threads.maintenance.take().map(join);
         self.large.jobs.close();
         threads.large.take().map(join);
@@ -510,6 +525,9 @@ impl Core {
         threads.housekeeper.take().map(join);
         self.exports.close();
         threads.exports.take().map(join);
+        // Nor does anybody else who was asked to compact or to export; who comes later is refused.
+        let _compacting = self.compacting.lock();
+        let _exporting = self.exports.wait();
         // One may have been made after its lane ended.
         for (setting, room) in self.settings.iter().zip(&self.rooms) {
             setting.drop_spares(room, false);
@@ -784,6 +802,7 @@ impl Store {
             closing: AtomicBool::new(false),
             ending: Mutex::default(),
             threads: Mutex::default(),
+            own: Mutex::default(),
             lock: Mutex::new(Some(lock)),
             report,
         });
@@ -797,6 +816,7 @@ impl Store {
                     let _ended = Abandon(&worker.large.jobs);
                     large::run(&worker, &mut log);
                 })?;
+                core.own.lock().push(thread.thread().id());
                 core.threads.lock().large = Some(thread);
             } else {
                 let thread = spawn(format!("posthouse-lane{number}"), move || {
@@ -805,23 +825,28 @@ impl Store {
                     let _kept = Released(home);
                     commit::run(&worker, lane, &mut log);
                 })?;
+                core.own.lock().push(thread.thread().id());
                 core.threads.lock().homes.push(thread);
             }
         }
         let worker = core.clone();
         let thread = spawn("posthouse-house".into(), move || housekeeper::run(&worker))?;
+        core.own.lock().push(thread.thread().id());
         core.threads.lock().housekeeper = Some(thread);
         let worker = core.clone();
         let thread = spawn("posthouse-maint".into(), move || maintenance::run(&worker))?;
+        core.own.lock().push(thread.thread().id());
         core.threads.lock().maintenance = Some(thread);
         let worker = core.clone();
         let thread = spawn("posthouse-export".into(), move || export::run(&worker))?;
+        core.own.lock().push(thread.thread().id());
         core.threads.lock().exports = Some(thread);
         Ok(store)
     }
 
     /// Commits what is pending, makes a last checkpoint, ends the threads, releases the lock. Later
-    /// calls on any handle answer `Stopped`. Calling it twice is allowed.
+    /// calls on any handle answer `Stopped`. Calling it twice is allowed. When a function that the store calls on one of
+    /// its own threads calls this, or drops the last handle, it returns at once and the store ends soon afterwards.
     pub fn close(&self) -> Result<()> {
         self.handle.core.close()
     }

@@ -372,7 +372,7 @@ fn look(core: &Core, wanted: &dyn Fn(MessageId) -> bool) -> Result<Held> {
     let mut damaged = None;
     for home in &core.homes {
         let view = home.view()?;
-        all(view.as_ref(), Space::Queue, &mut |key, value| {
+        all(core, view.as_ref(), Space::Queue, &mut |key, value| {
             let entry = row::message_of(key).and_then(|id| row::decode_queue(id, value));
             match entry {
                 Ok(entry) => {
@@ -389,7 +389,7 @@ fn look(core: &Core, wanted: &dyn Fn(MessageId) -> bool) -> Result<Held> {
     // Behind the queue: what is not on its way by then has reached all its mailboxes, so their rows are seen here.
     for home in &core.homes {
         let view = home.view()?;
-        all(view.as_ref(), Space::Pack, &mut |_, value| match row::decode_pack(value) {
+        all(core, view.as_ref(), Space::Pack, &mut |_, value| match row::decode_pack(value) {
             Ok(rows) => {
                 for row in rows.into_iter().filter(|row| wanted(row.message)) {
                     *held.rows.entry(row.message).or_default() += 1;
@@ -401,11 +401,20 @@ fn look(core: &Core, wanted: &dyn Fn(MessageId) -> bool) -> Result<Held> {
     damaged.map_or(Ok(held), |what| Err(super::damaged_row(what)))
 }
 
-fn all(view: &dyn IndexView, space: Space, visit: &mut dyn FnMut(&[u8], &[u8])) -> Result<()> {
+/// Visits all rows of a table, in one snapshot: a message that is moved meanwhile is neither missed nor seen twice. Ends
+/// at once when the store closes.
+fn all(
+    core: &Core,
+    view: &dyn IndexView,
+    space: Space,
+    visit: &mut dyn FnMut(&[u8], &[u8]),
+) -> Result<()> {
+    let closing = || core.closing.load(Ordering::Acquire);
     view.range(space, Bound::Unbounded, Bound::Unbounded, &mut |key, value| {
         visit(key, value);
-        true
-    })
+        !closing()
+    })?;
+    if closing() { Err(super::stopped()) } else { Ok(()) }
 }
 
 fn for_places(
@@ -415,7 +424,7 @@ fn for_places(
 ) -> Result<()> {
     let mut damaged = false;
     for home in &core.homes {
-        all(home.view()?.as_ref(), Space::Place, &mut |key, value| match (
+        all(core, home.view()?.as_ref(), Space::Place, &mut |key, value| match (
             row::message_of(key),
             Place::decode(value),
         ) {
@@ -438,7 +447,9 @@ fn places(core: &Core, wanted: &dyn Fn(MessageId) -> bool) -> Result<HashMap<Mes
 fn messages(core: &Core) -> Result<u64> {
     let mut count = 0_u64;
     for home in &core.homes {
-        all(home.view()?.as_ref(), Space::Place, &mut |_, _| count = count.saturating_add(1))?;
+        all(core, home.view()?.as_ref(), Space::Place, &mut |_, _| {
+            count = count.saturating_add(1)
+        })?;
     }
     Ok(count)
 }

@@ -119,6 +119,7 @@ fn records_behind_a_damaged_place_are_not_cut_off_when_the_next_segment_is_freed
     let (disk, _, dir) = memory_of(1);
     let store = open(&disk, &dir);
     inbox(&store, A);
+    send(&store, A, &pattern(3000, 0)).wait().unwrap();
     // One group of two messages, which no later record tells to be durable.
     let changes = [1, 2].map(|n| {
         let id = store.new_message_id(Lane(0));
@@ -138,19 +139,14 @@ fn records_behind_a_damaged_place_are_not_cut_off_when_the_next_segment_is_freed
     for n in 0..100 {
         send(&store, A, &pattern(3000, n)).wait().unwrap();
     }
-    expunge(
-        &store,
-        A,
-        store.mailbox_scan(A, MailboxId::INBOX, 0, 100).unwrap().iter().map(|r| r.uid).collect(),
-    );
+    let rows = store.mailbox_scan(A, MailboxId::INBOX, 1, 200).unwrap();
+    expunge(&store, A, rows.iter().map(|row| row.uid).collect());
     let report = store.compact(&CompactOptions { below_percent: 1, ..Default::default() }).unwrap();
     assert!(report.freed > 0, "{report:?}");
-    if let Ok(bytes) = vfs::read_small(&disk, &first, u64::MAX) {
-        assert!(memchr::memmem::find(&bytes, &pattern(3000, 2)).is_some(), "{report:?}");
-        assert!(report.findings.iter().any(|line| line.contains("stand behind")), "{report:?}");
-    } else {
-        panic!("the damaged segment is gone: {report:?}");
-    }
+    let bytes = vfs::read_small(&disk, &first, u64::MAX).unwrap();
+    assert!(memchr::memmem::find(&bytes, &pattern(3000, 2)).is_some(), "{report:?}");
+    assert!(report.findings.iter().any(|line| line.contains("stand behind")), "{report:?}");
+    assert_eq!(contents(&store, A), vec![pattern(3000, 0)]);
 }
 
 #[test]
@@ -186,4 +182,67 @@ fn a_segment_that_cannot_be_read_keeps_itself_and_no_other_one() {
         assert!(contents(&store, account) == kept);
     }
     healthy(&store);
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn closing_waits_for_who_compacts_or_exports() {
+    for exports in [false, true] {
+        let (disk, dir, _) = exported();
+        let store = open(&disk, &dir);
+        let core = &store.handle.core;
+        // As held while a pass runs, or an export is made.
+        let compacts = (!exports).then(|| core.compacting.lock());
+        let exporting = exports.then(|| core.exports.wait());
+        let closes = store.clone();
+        let closing = std::thread::spawn(move || closes.close());
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(!closing.is_finished());
+        assert!(disk.try_lock(&dir.join(LOCK_FILE)).unwrap().is_none());
+        drop((compacts, exporting));
+        closing.join().unwrap().unwrap();
+        assert!(disk.try_lock(&dir.join(LOCK_FILE)).unwrap().is_some());
+        assert_eq!(store.compact(&CompactOptions::default()).unwrap_err().kind(), Kind::Stopped);
+        assert_eq!(store.export().unwrap_err().kind(), Kind::Stopped);
+    }
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn nothing_is_written_any_more_when_the_lock_is_free_whoever_drops_the_last_handle() {
+    use std::sync::atomic::AtomicBool;
+    let (disk, _, dir) = memory_of(1);
+    let store = open(&disk, &dir);
+    inbox(&store, A);
+    send(&store, A, &pattern(3000, 1)).wait().unwrap();
+    let (free, late) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+    let (is_free, ops) = (free.clone(), late.clone());
+    disk.on_operation(move |operation, path| {
+        if is_free.load(Ordering::Acquire) {
+            ops.lock().push((operation, path.to_path_buf()));
+        }
+        Ok(())
+    });
+    let last = store.clone();
+    let change = Change::Expunge { account: A, mailbox: MailboxId::INBOX, uids: vec![1] };
+    store.commit_then(Lane(0), vec![change], move |_| {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(last);
+        std::thread::sleep(Duration::from_millis(100));
+    });
+    drop(store);
+    let lock = loop {
+        if let Some(lock) = disk.try_lock(&dir.join(LOCK_FILE)).unwrap() {
+            break lock;
+        }
+        std::thread::yield_now();
+    };
+    free.store(true, Ordering::Release);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(*late.lock(), Vec::new());
+    disk.forget_hook();
+    drop(lock);
+    let store = open(&disk, &dir);
+    assert_eq!(store.recovery_report(), &RecoveryReport::default());
+    assert_eq!(contents(&store, A).len(), 0);
 }

@@ -306,6 +306,52 @@ fn the_thread_scrubs_by_itself_when_it_is_time() {
     assert!(stats.scrubs == 1 && stats.scrubbed_bytes > 100_000, "{stats:?}");
 }
 
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn a_row_that_comes_and_goes_between_the_looks_takes_no_reference_with_it() {
+    let (_, fs, dir) = memory();
+    let store = open(&fs, &dir, options());
+    let (here, there) = strangers(&store);
+    let id = store.new_message_id(store.lane_of(here));
+    let bytes = pattern(3000, 7);
+    let body = put_body(&store, id, &bytes);
+    let deliver = vec![(here, MailboxId::INBOX)];
+    let new = NewMessage { id, envelope: envelope(), body, deliver, queue: Vec::new() };
+    commit(&store, id.lane(), Change::Message(new));
+    // It is looked at twice only because its count was wrong at the first look.
+    commit(&store, id.lane(), Change::Queue { message: id, recipients: vec![], references: 1 });
+    let mut run = scrub::Run::new(&store.handle.core).unwrap();
+    let other = store.clone();
+    run.between = Some(Box::new(move |look| match look {
+        1 => {
+            // The count was mended, and a mailbox of another lane gets the message.
+            let mend = Change::Unreference { message: id, count: 1 };
+            commit(&other, id.lane(), mend);
+            let (account, mailbox) = (there, MailboxId::INBOX);
+            let (size, received, flags) = (3000, 1, 0);
+            let deliver = Change::Deliver { message: id, account, mailbox, size, received, flags };
+            commit(&other, other.lane_of(there), deliver);
+            let count = Change::Queue { message: id, recipients: vec![], references: 1 };
+            commit(&other, id.lane(), count);
+        }
+        _ => {
+            // The message's lane is a little behind: what lets the message go waits there.
+            let pause = || std::thread::sleep(std::time::Duration::from_millis(500));
+            other.commit_then(id.lane(), Vec::new(), move |_| pause());
+            let expunge =
+                Change::Expunge { account: there, mailbox: MailboxId::INBOX, uids: vec![1] };
+            commit(&other, other.lane_of(there), expunge);
+        }
+    }));
+    let mut pace = store.handle.core.maintenance.pace(&store.handle.core, 0);
+    while run.step(&store.handle.core, &mut pace, &mut |_, _| {}).unwrap() {}
+    // What the expunging lane has said arrives.
+    store.handle.core.pass_all_lanes().unwrap();
+    assert_eq!(place(&store, id).unwrap().references, 1);
+    assert_eq!(read(&store, id).unwrap(), bytes);
+    healthy(&store);
+}
+
 /// Prints how long it takes to find out that 64 MiB of an old segment hold no record of a new one.
 #[test]
 #[ignore = "a figure; run it optimized"]

@@ -469,14 +469,15 @@ impl Recovery<'_> {
             transactions: Vec::new(),
             index,
         };
-        if index.is_none()
-            && let Some(before) = from.checked_sub(1).and_then(|i| chain.segments.get(i))
-        {
-            // Only the last segment of the large lane is read: the one before ends where the header says.
+        if index.is_none() {
+            // Only the last segment of the large lane is read: what is before it ends where its header says, and may be
+            // freed.
             let lsn = chain.segments.get(from).and_then(|s| s.header).map_or(0, |h| h.previous_lsn);
-            state.tail =
-                Tail { segment: before.number, end: before.end.unwrap_or(before.len), lsn };
             state.last_lsn = lsn;
+            if let Some(before) = from.checked_sub(1).and_then(|i| chain.segments.get(i)) {
+                state.tail =
+                    Tail { segment: before.number, end: before.end.unwrap_or(before.len), lsn };
+            }
         }
         for (place, found) in chain.segments.iter().enumerate().skip(from) {
             let last = place + 1 == chain.segments.len();

@@ -273,8 +273,19 @@ impl<'a> Scanner<'a> {
         Ok(self.window.get(from..from.saturating_add(len)).unwrap_or_default())
     }
 
-    /// What stands at an offset, both checksums verified.
+    /// What stands at an offset, both checksums verified. What does not fit is read once more: a bit that changed on
+    /// its way from the disk must not pass for a torn group.
     pub fn record(&mut self, at: u64) -> io::Result<Found> {
+        match self.held_record(at)? {
+            Found::Bad(_) => {
+                self.window.clear();
+                self.held_record(at)
+            }
+            found => Ok(found),
+        }
+    }
+
+    fn held_record(&mut self, at: u64) -> io::Result<Found> {
         let salt = self.salt;
         let Some(bytes) = self.bytes(at, HEADER_LEN)?.first_chunk::<HEADER_LEN>() else {
             return Ok(Found::Blank);

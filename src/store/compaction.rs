@@ -333,7 +333,7 @@ impl Pass<'_, '_> {
             let Some(place) = place_of(view.as_ref(), message)? else { continue };
             drop(view);
             let (copied, len) = match self.copy_chunks(message, &place, &segment)? {
-                Copied::Chunks(moving, ticket, len) => ((moving, ticket), len),
+                Copied::Chunks(copied, len) => (*copied, len),
                 Copied::Nothing => continue,
                 Copied::Closing => return Ok(false),
             };
@@ -408,7 +408,8 @@ impl Pass<'_, '_> {
         let then = Box::new(move |result| completion.complete(result));
         self.core.large.push(LargeJob::Sync { body: body.clone(), then })?;
         let from = place.chunks.clone();
-        Ok(Copied::Chunks(Moving::Chunks { message, from, moved, copied: body }, ticket, bytes))
+        let moving = Moving::Chunks { message, from, moved, copied: body };
+        Ok(Copied::Chunks(Box::new((moving, ticket)), bytes))
     }
 
     /// Waits until chunks are durable, and tells the lanes of their messages.
@@ -590,7 +591,7 @@ impl Pass<'_, '_> {
 }
 
 enum Copied {
-    Chunks(Moving, Ticket<()>, u64),
+    Chunks(Box<(Moving, Ticket<()>)>, u64),
     Nothing,
     Closing,
 }

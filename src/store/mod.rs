@@ -703,13 +703,16 @@ impl Store {
         let mut homes = Vec::with_capacity(lanes);
         let mut logs = Vec::with_capacity(lanes + 1);
         let (mut settings, mut rooms) = (Vec::new(), Vec::new());
+        let large = Arc::new(LargeLane::default());
         let exports = Exports::new(lanes, options.export_bytes, options.export_factor);
         for (number, chain) in (0_u8..).zip(&chains) {
             let lane = Lane(number);
             let mut recovery =
                 Recovery { fs: fs.as_ref(), dir, lane, large: large_lane, report: &mut report };
             let (outcome, segment_bytes) = if lane == large_lane {
-                (recovery.large_tail(chain)?, options.large_segment_bytes)
+                let outcome = recovery.large_tail(chain)?;
+                *large.tail.lock() = outcome.tail;
+                (outcome, options.large_segment_bytes)
             } else {
                 let shard = Shard { dir, uuid: &format.uuid, lane, counters: &index_counters };
                 let (index, outcome) = recovery.open_shard(&fs, &shard, chain)?;
@@ -772,7 +775,7 @@ impl Store {
             format: Mutex::new(format),
             uuid: format.uuid,
             homes,
-            large: Arc::new(LargeLane::default()),
+            large,
             settings,
             rooms,
             counters,

@@ -217,10 +217,9 @@ pub fn sweep(fs: &dyn Fs, dir: &Path, chains: &[Chain]) -> Result<Vec<(u8, u64, 
             fs.remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
         }
     }
-    if !prepared.is_empty() {
-        // One of them may have been a segment, and be one again after a crash until this is done.
-        fs.sync_dir(&directory).map_err(|e| Error::io("sync", &directory, &e))?;
-    }
+    // What is found is going to be relied upon: a segment that the index refers to keeps its name from here on, also if
+    // the lane that made it died before it could sync the name; and one that became a spare is none again.
+    fs.sync_dir(&directory).map_err(|e| Error::io("sync", &directory, &e))?;
     Ok(prepared)
 }
 
@@ -231,7 +230,7 @@ pub struct Outcome {
     pub tail: Tail,
     /// No LSN up to this one may be given again.
     pub last_lsn: u64,
-    /// Nothing behind the end is damaged data that was acknowledged: the file may be cut off there.
+    /// Nothing that can be read stands behind the end: the file may be cut off there.
     pub clean: bool,
 }
 
@@ -564,6 +563,7 @@ impl Recovery<'_> {
                 break;
             }
             let expected = state.last_lsn.saturating_add(1);
+            let mut blank = false;
             let why = match scanner.record(at).map_err(reading)? {
                 Found::Record(h) if h.lsn == expected => {
                     let body = scanner.body(at, &h).map_err(reading)?;
@@ -581,14 +581,19 @@ impl Recovery<'_> {
                     }
                 }
                 Found::Record(_) => "a record is out of order",
-                Found::Blank => "records are missing",
+                Found::Blank => {
+                    blank = true;
+                    "records are missing"
+                }
                 Found::Bad(why) => why,
             };
             // What stands behind decides.
             let mut witness = None;
             let mut resume = None;
+            let mut found_behind = false;
             let mut search = at.saturating_add(8);
             while let Some((place, h)) = scanner.search(search, expected).map_err(reading)? {
+                found_behind = true;
                 if resume.is_none() && h.flags & FLAG_BEGIN != 0 && h.lsn > expected {
                     resume = Some((place, h));
                 }
@@ -602,7 +607,7 @@ impl Recovery<'_> {
             }
             state.last_lsn = state.last_lsn.max(witness.unwrap_or(0));
             if last && witness.is_none() {
-                state.clean = true;
+                state.clean = blank && !found_behind;
                 break;
             }
             if !last && found.end.is_none() && resume.is_none() {
@@ -712,7 +717,7 @@ struct State<'a> {
     floor: u64,
     /// Records that are lost.
     lost: u64,
-    /// The log ends where nothing is behind it but what was never acknowledged.
+    /// The log ends where nothing is behind it that could be read: the rest of the file holds nothing.
     clean: bool,
     /// Records that segments without a header may have held, most, until the next header tells.
     unknown: u64,

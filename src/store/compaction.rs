@@ -578,11 +578,13 @@ impl Pass<'_, '_> {
         let before = segment::path(&core.dir, lane.0, header.previous);
         let cutting = |e: std::io::Error| Error::io("cut off", &before, &e);
         match core.fs.open(&before, Open::ReadWrite) {
-            Ok(file) if file.len().map_err(cutting)? > header.previous_end => {
-                file.set_len(header.previous_end).map_err(cutting)?;
+            Ok(file) => {
+                if file.len().map_err(cutting)? > header.previous_end {
+                    file.set_len(header.previous_end).map_err(cutting)?;
+                }
+                // The lane cuts it off as well when it leaves it, and does not wait for that to be durable.
                 file.sync_all().map_err(cutting)?;
             }
-            Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(cutting(e)),
         }

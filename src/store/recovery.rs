@@ -113,6 +113,9 @@ impl Chain {
 }
 
 /// Reads the headers of all segments of `lanes` lanes, the large one included. Changes nothing.
+///
+/// # Errors
+/// `FormatNewer` for a segment of a later version, or what the system reports.
 pub fn survey(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16], lanes: usize) -> Result<Vec<Chain>> {
     survey_some(fs, dir, uuid, lanes, &|_| true)
 }
@@ -147,9 +150,15 @@ fn survey_some(
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
             Err(e) => return Err(Error::io("open", &path, &e)),
         };
+        let reading = |e: std::io::Error| Error::io("read", &path, &e);
         let header = SegmentHeader::read(file.as_ref(), uuid)
-            .map_err(|e| Error::io("read", &path, &e))?
+            .map_err(reading)?
             .filter(|header| header.lane == lane && header.number == number);
+        if header.is_none()
+            && let Some(demand) = SegmentHeader::later(file.as_ref(), uuid).map_err(reading)?
+        {
+            return Err(demand.refuse(&path));
+        }
         let len = file.len().map_err(|e| Error::io("read", &path, &e))?;
         chain.segments.push(FoundSegment { number, len, header, end: None });
     }

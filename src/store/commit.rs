@@ -623,6 +623,8 @@ impl Committer<'_> {
 
     fn open_shard(&self) -> Result<Redb> {
         let (core, lane) = (self.core, self.lane);
+        // It may need all of the log.
+        let _hold = core.shelf.hold("repair of an index");
         let mut chain = recovery::survey_lane(core.fs.as_ref(), &core.dir, &core.uuid, lane)?;
         chain.end_at(self.log.tail());
         // What it finds is in the log file; the report is that of the opening.
@@ -630,7 +632,12 @@ impl Committer<'_> {
         let (fs, dir, large) = (core.fs.as_ref(), core.dir.as_path(), core.large_lane());
         let mut recovery = Recovery { fs, dir, lane, large, report: &mut report };
         let shard = Shard { dir, uuid: &core.uuid, lane, counters: &core.index_counters };
-        Ok(recovery.open_shard(&core.fs, &shard, &chain)?.0)
+        let made = recovery.open_shard(&core.fs, &shard, &chain);
+        if report.rebuilt > 0 || made.is_err() {
+            // Exports that are damaged were set aside: what they showed is needed again.
+            super::export::rely_on_newest(core, lane)?;
+        }
+        Ok(made?.0)
     }
 
     /// Applies records to changes that are not shown yet.

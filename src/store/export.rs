@@ -720,6 +720,8 @@ struct LaneExports {
     /// Rows and bytes of the last export.
     rows: AtomicU64,
     bytes: AtomicU64,
+    /// LSN of the export that was verified since the opening.
+    proven: AtomicU64,
 }
 
 #[derive(Default)]
@@ -869,6 +871,7 @@ fn attempt(core: &Core, lane: Lane) -> Result<Exported> {
     };
     room.rows.store(exported.rows, Ordering::Relaxed);
     room.bytes.store(exported.bytes, Ordering::Relaxed);
+    room.proven.store(lsn, Ordering::Release);
     room.since.fetch_sub(since, Ordering::Relaxed);
     core.exports.made.fetch_add(1, Ordering::Relaxed);
     core.exports.written.fetch_add(exported.bytes, Ordering::Relaxed);
@@ -885,4 +888,69 @@ fn attempt(core: &Core, lane: Lane) -> Result<Exported> {
         }
     }
     Ok(exported)
+}
+
+/// Verifies the export that a lane relies on, unless that was done since the opening. One that is damaged is set
+/// aside, and nothing relies on it any more. Not for a committer's thread.
+///
+/// # Errors
+/// What the system reports.
+pub(super) fn prove(core: &Core, lane: Lane) -> Result<()> {
+    let home = core.home_or_refuse(lane)?;
+    let Some(room) = core.exports.lanes.get(usize::from(lane.0)) else { return Err(stopped()) };
+    let _alone = room.alone.lock();
+    loop {
+        let lsn = home.exported.load(Ordering::Acquire);
+        if lsn == 0 || room.proven.load(Ordering::Acquire) == lsn {
+            return Ok(());
+        }
+        match verify(core.fs.as_ref(), &core.dir, &core.uuid, lane, lsn, &mut |_| {}) {
+            Ok(_) => room.proven.store(lsn, Ordering::Release),
+            Err(e) if e.kind() == Kind::Corrupt => {
+                tracing::error!("{e}; the export is not used");
+                give_up(core, lane, lsn)?;
+            }
+            Err(e) => {
+                // It may have been removed by hand.
+                rely_on_newest(core, lane)?;
+                if home.exported.load(Ordering::Acquire) == lsn {
+                    return Err(e);
+                }
+            }
+        }
+    }
+}
+
+/// Sets an export aside that was found to be damaged; another one is made soon. Not for a committer's thread.
+///
+/// # Errors
+/// What the system reports.
+pub(super) fn distrust(core: &Core, lane: Lane, lsn: u64) -> Result<()> {
+    let Some(room) = core.exports.lanes.get(usize::from(lane.0)) else { return Err(stopped()) };
+    let _alone = room.alone.lock();
+    // Another one may have taken its name meanwhile.
+    match verify(core.fs.as_ref(), &core.dir, &core.uuid, lane, lsn, &mut |_| {}) {
+        Err(e) if e.kind() == Kind::Corrupt => give_up(core, lane, lsn),
+        _ => Ok(()),
+    }
+}
+
+fn give_up(core: &Core, lane: Lane, lsn: u64) -> Result<()> {
+    set_aside(core.fs.as_ref(), &core.dir, lane, lsn)?;
+    rely_on_newest(core, lane)?;
+    if let Some(room) = core.exports.lanes.get(usize::from(lane.0)) {
+        core.exports.wrote(usize::from(lane.0), core.exports.limit(room));
+    }
+    Ok(())
+}
+
+/// What a lane relies on is the newest export that is there, if any.
+///
+/// # Errors
+/// What the system reports.
+pub(super) fn rely_on_newest(core: &Core, lane: Lane) -> Result<()> {
+    let home = core.home_or_refuse(lane)?;
+    let newest = newest(core.fs.as_ref(), &core.dir, &core.uuid, lane)?;
+    home.exported.store(newest.map_or(0, |exported| exported.lsn), Ordering::Release);
+    Ok(())
 }

@@ -86,6 +86,8 @@ mod failure_tests;
 mod scrub_tests;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod trust_tests;
 
 pub use body::{Body, BodyWriter, PIECE_BYTES};
 pub use compaction::{CompactOptions, CompactReport, Relocation};

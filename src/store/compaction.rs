@@ -616,6 +616,8 @@ impl Pass<'_, '_> {
         };
         let end = header.previous_end;
         if file.len().map_err(cutting)? <= end {
+            // Its lane cut it off when it was left, but did not make that durable.
+            file.sync_all().map_err(cutting)?;
             return Ok(true);
         }
         let Some(title) = SegmentHeader::read(file.as_ref(), &core.uuid).map_err(cutting)? else {

@@ -112,17 +112,18 @@ impl Title {
         out
     }
 
-    fn decode(bytes: &[u8]) -> std::result::Result<Title, &'static str> {
-        let broken = |_: Malformed| "the header is cut off";
-        let (fields, crc) = bytes.split_last_chunk::<4>().ok_or("the header is cut off")?;
+    /// What these bytes say of an export at `path`.
+    fn decode(bytes: &[u8], path: &Path) -> Result<Title> {
+        let cut = || damaged(path, "the header is cut off");
+        let broken = |_: Malformed| cut();
+        let (fields, crc) = bytes.split_last_chunk::<4>().ok_or_else(cut)?;
         let mut reader = Reader::new(fields);
         if &reader.array::<8>().map_err(broken)? != MAGIC
             || crc32c::crc32c(fields) != u32::from_le_bytes(*crc)
         {
-            return Err("the header fails its checksum");
+            return Err(damaged(path, "the header fails its checksum"));
         }
-        let major = reader.u16().map_err(broken)?;
-        reader.u16().map_err(broken)?;
+        let (major, minor) = (reader.u16().map_err(broken)?, reader.u16().map_err(broken)?);
         let [lane, ..] = reader.array::<4>().map_err(broken)?;
         let title = Title {
             lane: Lane(lane),
@@ -135,8 +136,16 @@ impl Title {
             rows_version: reader.u32().map_err(broken)?,
         };
         let features = reader.u32().map_err(broken)?;
-        if major > MAJOR || features != 0 || title.rows_version > index::VERSION {
-            return Err("it is of a later version");
+        if major > MAJOR || features != 0 {
+            return Err(super::format::newer(path, (major, minor), &[features]));
+        }
+        if title.rows_version > index::VERSION {
+            let (path, version) = (path.display(), title.rows_version);
+            let text = format!(
+                "{path} has rows of version {version}, this version reads up to {}",
+                index::VERSION
+            );
+            return Err(Error::new(Kind::FormatNewer, text));
         }
         Ok(title)
     }
@@ -220,6 +229,33 @@ pub fn bytes(fs: &dyn Fs, dir: &Path) -> Result<u64> {
     Ok(exports.fold(0, |sum, entry| sum.saturating_add(entry.len)))
 }
 
+/// Refuses a store that has an export of a later version: its log may be gone, and it must not be set aside. Reads
+/// the headers only, and changes nothing.
+///
+/// # Errors
+/// `FormatNewer`, or what the system reports.
+pub fn survey(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16]) -> Result<()> {
+    for entry in entries(fs, dir)? {
+        if parse_name(&entry.name, SUFFIX).is_none() || entry.len < HEADER_LEN as u64 {
+            continue;
+        }
+        let path = dir.join(DIRECTORY).join(&entry.name);
+        let file = fs.open(&path, Open::Read).map_err(|e| Error::io("open", &path, &e))?;
+        let mut bytes = [0; HEADER_LEN];
+        vfs::read_exact_at(file.as_ref(), &mut bytes, 0)
+            .map_err(|e| Error::io("read", &path, &e))?;
+        match Title::decode(&bytes, &path) {
+            // The identity keeps its place.
+            Err(e) if e.kind() == Kind::FormatNewer && bytes.get(16..32) == Some(&uuid[..]) => {
+                return Err(e);
+            }
+            // What is damaged is told by whoever needs it.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Removes what an earlier opening prepared and did not finish.
 pub fn sweep(fs: &dyn Fs, dir: &Path) -> Result<()> {
     for entry in entries(fs, dir)? {
@@ -293,7 +329,7 @@ impl Export {
             .ok_or_else(|| damaged(&path, "the file is cut off"))?;
         let mut bytes = vec![0; HEADER_LEN];
         vfs::read_exact_at(file.as_ref(), &mut bytes, 0).map_err(reading)?;
-        let title = Title::decode(&bytes).map_err(|why| damaged(&path, why))?;
+        let title = Title::decode(&bytes, &path)?;
         bytes.resize(FOOTER_LEN, 0);
         let bytes = bytes.get_mut(..FOOTER_LEN).unwrap_or_default();
         vfs::read_exact_at(file.as_ref(), bytes, end).map_err(reading)?;

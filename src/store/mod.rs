@@ -657,7 +657,7 @@ impl Store {
     ///
     /// # Errors
     /// `NotAnInstance` without FORMAT, `Corrupt` when FORMAT is damaged, `FormatNewer` (both versions
-    /// named), `Locked` (with the holder's process id when LOCK tells it). Nothing is changed on disk then.
+    /// named) for FORMAT, a segment or an export, `Locked` (with the holder's process id when LOCK tells it). Nothing is changed on disk then.
     pub fn open(
         fs: Arc<dyn Fs>,
         clock: Arc<dyn Clock>,
@@ -699,6 +699,7 @@ impl Store {
             fs.create_dir_all(path).map_err(|e| Error::io("create", path, &e))?;
         }
         let chains = recovery::survey(fs.as_ref(), dir, &format.uuid, lanes + 1)?;
+        export::survey(fs.as_ref(), dir, &format.uuid)?;
         format.write(fs.as_ref(), dir)?;
         let prepared = recovery::sweep(fs.as_ref(), dir, &chains)?;
         export::sweep(fs.as_ref(), dir)?;

@@ -113,6 +113,9 @@ impl Chain {
 }
 
 /// Reads the headers of all segments of `lanes` lanes, the large one included. Changes nothing.
+///
+/// # Errors
+/// `FormatNewer` for a segment of a later version, or what the system reports.
 pub fn survey(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16], lanes: usize) -> Result<Vec<Chain>> {
     survey_some(fs, dir, uuid, lanes, &|_| true)
 }
@@ -147,9 +150,15 @@ fn survey_some(
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
             Err(e) => return Err(Error::io("open", &path, &e)),
         };
+        let reading = |e: std::io::Error| Error::io("read", &path, &e);
         let header = SegmentHeader::read(file.as_ref(), uuid)
-            .map_err(|e| Error::io("read", &path, &e))?
+            .map_err(reading)?
             .filter(|header| header.lane == lane && header.number == number);
+        if header.is_none()
+            && let Some(demand) = SegmentHeader::later(file.as_ref(), uuid).map_err(reading)?
+        {
+            return Err(demand.refuse(&path));
+        }
         let len = file.len().map_err(|e| Error::io("read", &path, &e))?;
         chain.segments.push(FoundSegment { number, len, header, end: None });
     }
@@ -469,14 +478,15 @@ impl Recovery<'_> {
             transactions: Vec::new(),
             index,
         };
-        if index.is_none()
-            && let Some(before) = from.checked_sub(1).and_then(|i| chain.segments.get(i))
-        {
-            // Only the last segment of the large lane is read: the one before ends where the header says.
+        if index.is_none() {
+            // Only the last segment of the large lane is read: what is before it ends where its header says, and may be
+            // freed.
             let lsn = chain.segments.get(from).and_then(|s| s.header).map_or(0, |h| h.previous_lsn);
-            state.tail =
-                Tail { segment: before.number, end: before.end.unwrap_or(before.len), lsn };
             state.last_lsn = lsn;
+            if let Some(before) = from.checked_sub(1).and_then(|i| chain.segments.get(i)) {
+                state.tail =
+                    Tail { segment: before.number, end: before.end.unwrap_or(before.len), lsn };
+            }
         }
         for (place, found) in chain.segments.iter().enumerate().skip(from) {
             let last = place + 1 == chain.segments.len();

@@ -605,6 +605,8 @@ impl Committer<'_> {
                 home.shown.keep(tail.lsn);
                 self.core.conditions.rebuilding(self.lane, false);
                 tracing::warn!("lane {}: the index serves again", self.lane.0);
+                self.core.conditions.repaired(self.lane, why);
+                self.core.housekeeper.look();
                 if !self.log_failed && self.core.conditions.healed(self.lane) {
                     self.core.housekeeper.look();
                 }
@@ -625,12 +627,16 @@ impl Committer<'_> {
         let (core, lane) = (self.core, self.lane);
         let mut chain = recovery::survey_lane(core.fs.as_ref(), &core.dir, &core.uuid, lane)?;
         chain.end_at(self.log.tail());
-        // What it finds is in the log file; the report is that of the opening.
         let mut report = RecoveryReport::default();
         let (fs, dir, large) = (core.fs.as_ref(), core.dir.as_path(), core.large_lane());
         let mut recovery = Recovery { fs, dir, lane, large, report: &mut report };
         let shard = Shard { dir, uuid: &core.uuid, lane, counters: &core.index_counters };
-        Ok(recovery.open_shard(&core.fs, &shard, &chain)?.0)
+        let opened = recovery.open_shard(&core.fs, &shard, &chain);
+        // The report is that of the opening; what is found later goes to the state, and is told.
+        for line in &report.damage {
+            core.damaged(line);
+        }
+        Ok(opened?.0)
     }
 
     /// Applies records to changes that are not shown yet.

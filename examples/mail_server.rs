@@ -46,6 +46,7 @@ fn serve(directory: &Path, smtp: &str, pop3: &str) -> Result<()> {
             parse_listener(&format!("pop3=127.0.0.1:{pop3}"))?,
         ],
         tls: TlsSetup::None,
+        lanes: 0,
     };
     // What is there already is used as it is.
     there(setup(&fs, &SystemClock::shared(), directory, &wanted))?;

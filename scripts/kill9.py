@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Kills the server with SIGKILL at random moments under load, and proves that nothing acknowledged is lost.
 
-Each round: 32 connections send as fast as they can; at a random moment the server is killed; it starts again and
+Each round: 64 connections send as fast as they can, in every other round while space is given back (`posthouse
+compact`); at a random moment the server is killed; it starts again and
 every mailbox is read over POP3. Then every message whose 250 was seen must be there, once, and every message that
 is there must be whole, octet by octet: also those whose 250 was lost with the connection. A sample stays in the
 mailboxes for all later rounds, the rest is deleted, and what was deleted must not come back. Every third round
@@ -65,14 +66,15 @@ def read_all(server, kept, deleted, number_of_round):
     return seen
 
 
-def round_of(server, number, seed_random, record, kept, deleted, totals):
-    size = seed_random.choice((300, 4096, 4096, 40_000))
+def round_of(server, number, connections, seed_random, record, kept, deleted, totals):
+    # The last goes to the lane of large bodies.
+    size = seed_random.choice((300, 4096, 4096, 40_000, 400_000))
     mode = seed_random.choice(("grouped", "grouped", "bdat"))
     wait = seed_random.uniform(0.02, 0.7)
     run = f"{seed_random.getrandbits(32):08x}"
     record.write_bytes(b"")
     load = subprocess.Popen(
-        [program("posthouse-load"), "--target", "%s:%d" % server.address("smtp"), "--connections", "32", "--seconds", "30",
+        [program("posthouse-load"), "--target", "%s:%d" % server.address("smtp"), "--connections", str(connections), "--seconds", "30",
          "--size", str(size), "--mode", mode, "--users", str(USERS), "--domain", DOMAIN, "--run", run, "--timeout", "20",
          "--record", str(record)],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -82,8 +84,14 @@ def round_of(server, number, seed_random, record, kept, deleted, totals):
             output = load.communicate(timeout=30)[0]
             raise Damage(f"no message was acknowledged: {output.strip()}")
         time.sleep(0.005)
+    compaction = None
+    if number % 2:
+        compaction = subprocess.Popen([program(), "compact", "--instance", str(server.instance)], stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(wait)
     server.kill()
+    if compaction:
+        compaction.wait(timeout=60)
     line = json.loads(load.communicate(timeout=60)[0])
     acknowledged = record.read_bytes().split()
     if len(acknowledged) != line["messages"] or len(set(acknowledged)) != len(acknowledged):
@@ -121,7 +129,8 @@ def round_of(server, number, seed_random, record, kept, deleted, totals):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     parser.add_argument("--keep", action="store_true", help="leave the instance when something is wrong")
     arguments = parser.parse_args()
@@ -138,7 +147,7 @@ def main():
         for number in range(arguments.rounds):
             if server.process is None:
                 server.start()
-            round_of(server, number, seed_random, base / "acknowledged", kept, deleted, totals)
+            round_of(server, number, arguments.connections, seed_random, base / "acknowledged", kept, deleted, totals)
         server.stop()
         check = server.run("check", "--instance", server.instance, check=False)
         if check.returncode != 0:

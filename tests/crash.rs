@@ -26,7 +26,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use posthouse::vfs::sim::{Image, Lot, Rng};
-use scenario::{Expectation, SCENARIOS, Scenario, World, begin};
+use scenario::{Before, Expectation, SCENARIOS, Scenario, World, begin};
 use watch::Watched;
 
 /// A place where the power fails.
@@ -134,7 +134,9 @@ fn name_of(point: &Point, state: u64) -> String {
 /// Looks at one state; `None` when it is well.
 fn look(point: &Point, image: &Image, state: u64, watched: &Watched) -> Option<String> {
     let result = watched.during(name_of(point, state), || {
-        catch_unwind(AssertUnwindSafe(|| point.expected.verify(&image.disk())))
+        catch_unwind(AssertUnwindSafe(|| {
+            point.expected.verify_after(&image.disk(), Before::of(state))
+        }))
     });
     let wrong = match result {
         Ok(Ok(())) => return None,

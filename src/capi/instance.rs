@@ -114,6 +114,7 @@ unsafe fn wanted(options: &ph_setup_options) -> Result<Setup> {
                 .map(config::parse_listener)
                 .collect::<Result<Vec<_>>>()?,
             tls,
+            lanes: 0,
         })
     }
 }

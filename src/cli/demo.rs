@@ -149,6 +149,7 @@ impl Demo {
                 .map(|(name, port)| listener(name, *port))
                 .collect::<Result<_, _>>()?,
             tls: TlsSetup::SelfSigned,
+            lanes: 0,
         };
         instance::setup(&fs, &SystemClock::shared(), instance, &setup)?;
         step(format_args!("made an instance in {} ({} ms)", instance.display(), millis(since)))?;

@@ -42,6 +42,9 @@ pub struct Args {
     /// Make a self-signed certificate
     #[arg(long, conflicts_with_all = ["tls_cert", "tls_key"])]
     tls_self_signed: bool,
+    /// Independent logs, 1 to 16, for ever; by default by the number of processors
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    lanes: u8,
 }
 
 pub fn run(args: Args) -> Outcome {
@@ -67,6 +70,7 @@ pub fn run(args: Args) -> Outcome {
         postmaster_password: password::read(&args.postmaster_password_file)?,
         listeners,
         tls,
+        lanes: args.lanes,
     };
     instance::setup(&fs, &SystemClock::shared(), &args.instance, &wanted)?;
     writeln!(

@@ -29,7 +29,7 @@ use super::hostname::{flaw_of_domain, flaw_of_host};
 use crate::directory::{Account, Directory, NewAccount};
 use crate::error::{Error, Kind, Result};
 use crate::mailbox::Mailboxes;
-use crate::store::{CreateOptions, OpenOptions, Rows, Store, Table};
+use crate::store::{CreateOptions, MAX_LANES, OpenOptions, Rows, Store, Table};
 use crate::sync::Mutex;
 use crate::time::Clock;
 use crate::vfs::{Entry, Fs, Lock, Open};
@@ -86,6 +86,9 @@ pub struct Setup {
     pub listeners: Vec<ListenerConfig>,
     /// TLS.
     pub tls: TlsSetup,
+    /// Independent logs of the store, 1 to 16; accounts are spread over them, and the number can never be changed. 0: by
+    /// the number of processors.
+    pub lanes: u8,
 }
 
 impl fmt::Debug for Setup {
@@ -96,6 +99,7 @@ impl fmt::Debug for Setup {
             .field("domains", &self.domains)
             .field("listeners", &self.listeners)
             .field("tls", &self.tls)
+            .field("lanes", &self.lanes)
             .finish_non_exhaustive()
     }
 }
@@ -126,6 +130,7 @@ struct Plan {
     pair: Option<Pair>,
     postmaster: Account,
     rows: Rowset,
+    lanes: u8,
 }
 
 impl Plan {
@@ -147,6 +152,9 @@ impl Plan {
             if let Some(flaw) = flaw_of_domain(domain) {
                 return invalid(format!("mail domain {domain:?} {flaw}"));
             }
+        }
+        if setup.lanes > MAX_LANES {
+            return invalid(format!("{} lanes: a store has 1 to {MAX_LANES}", setup.lanes));
         }
         check_listeners(&setup.listeners, setup.tls != TlsSetup::None)?;
 
@@ -177,7 +185,7 @@ impl Plan {
         let tls = pair.as_ref().map(|_| (tls.0.as_str(), tls.1.as_str()));
         let text = config::template(&config, tls);
         let rows = std::mem::take(&mut *rows.0.lock());
-        Ok(Plan { text, pair, postmaster, rows })
+        Ok(Plan { text, pair, postmaster, rows, lanes: setup.lanes })
     }
 
     /// Steps 2 to 5.
@@ -206,7 +214,11 @@ impl Plan {
             write_new(fs.as_ref(), &tls.join(CERTIFICATE), &pair.certificate)?;
             sync_dir(fs.as_ref(), &tls)?;
         }
-        Store::create(fs, dir, &CreateOptions::default())?;
+        let options = match self.lanes {
+            0 => CreateOptions::default(),
+            lanes => CreateOptions { lanes },
+        };
+        Store::create(fs, dir, &options)?;
         // The ballast is made when the instance is opened for work.
         let options = OpenOptions { ballast_bytes: 0, ..OpenOptions::default() };
         let store = Store::open(Arc::clone(fs), Arc::clone(clock), dir, options)?;

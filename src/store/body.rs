@@ -629,8 +629,8 @@ mod tests {
             writer.write(&[1; 1000][..(LIMIT - len).min(1000)]).unwrap();
             len = writer.len() as usize;
             let most = match len + CHUNK_ROOM {
-                ..=FIRST_BYTES => FIRST_BYTES,
-                ..=FOUR_TIMES => FOUR_TIMES,
+                n if n <= FIRST_BYTES => FIRST_BYTES,
+                n if n <= FOUR_TIMES => FOUR_TIMES,
                 _ if len <= CHUNK_BYTES => BLOCK_BYTES,
                 _ => 2 * BLOCK_BYTES + 128,
             };

@@ -138,7 +138,8 @@ impl Check<'_> {
     fn log(&mut self, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
         let core = self.core;
         // Ends first: what is written while we look lies behind them.
-        let ends: Vec<_> = core.homes.iter().map(|home| *home.tail.lock()).collect();
+        let mut ends: Vec<_> = core.homes.iter().map(|home| *home.tail.lock()).collect();
+        ends.push(*core.large.tail.lock());
         let chains = recovery::survey(core.fs.as_ref(), &core.dir, &core.uuid, core.lanes() + 1)?;
         let total = chains.iter().fold(0_u64, |sum, chain| sum.saturating_add(chain.bytes()));
         let total = total.saturating_add(export::bytes(core.fs.as_ref(), &core.dir)?);
@@ -157,7 +158,7 @@ impl Check<'_> {
         })
     }
 
-    /// Verifies a lane up to `end` (segment, offset); without it, up to what cannot be read.
+    /// Verifies a lane up to `end` (segment, offset).
     fn lane(
         &mut self,
         lane: Lane,
@@ -190,6 +191,11 @@ impl Check<'_> {
                 progress(found.len);
                 continue;
             };
+            // Behind the end as it was when the check began.
+            if end.is_some_and(|(segment, _)| segment < found.number) {
+                progress(found.len);
+                continue;
+            }
             if header.previous_lsn > lsn.max(freed) {
                 let (a, b) = (lsn.max(freed).saturating_add(1), header.previous_lsn);
                 self.problem(format!(
@@ -199,7 +205,6 @@ impl Check<'_> {
             }
             lsn = header.first_lsn.saturating_sub(1);
             let limit = match end {
-                Some((segment, _)) if segment < found.number => break,
                 Some((segment, offset)) if segment == found.number => Some(offset),
                 _ => found.end,
             };

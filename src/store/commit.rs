@@ -625,18 +625,24 @@ impl Committer<'_> {
 
     fn open_shard(&self) -> Result<Redb> {
         let (core, lane) = (self.core, self.lane);
+        // It may need all of the log.
+        let _hold = core.shelf.hold("repair of an index");
         let mut chain = recovery::survey_lane(core.fs.as_ref(), &core.dir, &core.uuid, lane)?;
         chain.end_at(self.log.tail());
         let mut report = RecoveryReport::default();
         let (fs, dir, large) = (core.fs.as_ref(), core.dir.as_path(), core.large_lane());
         let mut recovery = Recovery { fs, dir, lane, large, report: &mut report };
         let shard = Shard { dir, uuid: &core.uuid, lane, counters: &core.index_counters };
-        let opened = recovery.open_shard(&core.fs, &shard, &chain);
+        let made = recovery.open_shard(&core.fs, &shard, &chain);
         // The report is that of the opening; what is found later goes to the state, and is told.
         for line in &report.damage {
             core.damaged(line);
         }
-        Ok(opened?.0)
+        if report.rebuilt > 0 || made.is_err() {
+            // Exports that are damaged were set aside: what they showed is needed again.
+            super::export::rely_on_newest(core, lane)?;
+        }
+        Ok(made?.0)
     }
 
     /// Applies records to changes that are not shown yet.

@@ -181,15 +181,24 @@ pub(super) fn pass(core: &Core, plan: &mut Plan<'_>) -> Result<CompactReport> {
     let report = CompactReport::default();
     let mut pass = Pass { core, plan, kept: &mut kept, report, beyond: 0 };
     let lanes = u8::try_from(core.lanes()).unwrap_or(u8::MAX);
+    let mut failed = None;
     for lane in 0..=lanes {
-        if !pass.lane(Lane(lane))? {
-            break;
+        match pass.lane(Lane(lane)) {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(e) if e.kind() == Kind::Stopped => return Err(e),
+            // The others get their space back all the same.
+            Err(e) => {
+                let e = e.within(&format!("compaction of lane {lane}"));
+                tracing::error!("{e}");
+                failed = failed.or(Some(e));
+            }
         }
     }
     if pass.beyond > 0 {
         pass.report.findings.push(format!("and {} more findings", pass.beyond));
     }
-    Ok(pass.report)
+    failed.map_or(Ok(pass.report), Err)
 }
 
 /// Whether the disk is so full that no limit makes sense.
@@ -245,12 +254,21 @@ impl Pass<'_, '_> {
         while let Some(victim) = victims.next() {
             if victim.live > 0 {
                 let done = if lane == self.core.large_lane() {
-                    self.move_chunks(victim.number)?
+                    self.move_chunks(victim.number)
                 } else {
-                    self.move_records(lane, victim.number)?
+                    self.move_records(lane, victim.number)
                 };
-                if !done {
-                    return Ok(false);
+                match done {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(false),
+                    // A place of the disk that cannot be read keeps its segment and no other one.
+                    Err(e) if e.kind() == Kind::Io && !self.core.conditions.any_failing() => {
+                        self.kept.segments.insert((lane, victim.number));
+                        let path = segment::path(&self.core.dir, lane.0, victim.number);
+                        self.finding(format!("{}: {e}; it is kept", path.display()));
+                        continue;
+                    }
+                    Err(e) => return Err(e),
                 }
             }
             bytes = bytes.saturating_add(u64::try_from(victim.live).unwrap_or(0));
@@ -333,7 +351,7 @@ impl Pass<'_, '_> {
             let Some(place) = place_of(view.as_ref(), message)? else { continue };
             drop(view);
             let (copied, len) = match self.copy_chunks(message, &place, &segment)? {
-                Copied::Chunks(moving, ticket, len) => ((moving, ticket), len),
+                Copied::Chunks(copied, len) => (*copied, len),
                 Copied::Nothing => continue,
                 Copied::Closing => return Ok(false),
             };
@@ -408,7 +426,8 @@ impl Pass<'_, '_> {
         let then = Box::new(move |result| completion.complete(result));
         self.core.large.push(LargeJob::Sync { body: body.clone(), then })?;
         let from = place.chunks.clone();
-        Ok(Copied::Chunks(Moving::Chunks { message, from, moved, copied: body }, ticket, bytes))
+        let moving = Moving::Chunks { message, from, moved, copied: body };
+        Ok(Copied::Chunks(Box::new((moving, ticket)), bytes))
     }
 
     /// Waits until chunks are durable, and tells the lanes of their messages.
@@ -539,6 +558,7 @@ impl Pass<'_, '_> {
             Some(next) => next.first_lsn.saturating_sub(1).min(shown),
             None => shown,
         };
+        export::prove(core, lane)?;
         if home.exported.load(Ordering::Acquire) < last {
             let bytes = dead.iter().fold(0_u64, |sum, c| sum.saturating_add(c.len));
             let worth = bytes >= core.exports.last_bytes(usize::from(lane.0)).saturating_mul(2);
@@ -558,8 +578,10 @@ impl Pass<'_, '_> {
         Ok(true)
     }
 
-    /// Cuts the file of the segment before this one off where this one says that it ends, since nobody will know it
-    /// otherwise. `false` when this one's header cannot be read.
+    /// Sees to it that the segment before this one ends by itself where this one says that it ends, since nobody will
+    /// know it otherwise: a group that failed behind that end is cut off, as are zeros. `false`, and this one stays, when
+    /// its header cannot be read, when it is all that makes a segment void, or when records stand behind that end which
+    /// may have been acknowledged, because what stands in front of them is damaged.
     fn end_before(&mut self, lane: Lane, number: u64) -> Result<bool> {
         let core = self.core;
         let path = segment::path(&core.dir, lane.0, number);
@@ -574,23 +596,59 @@ impl Pass<'_, '_> {
             self.finding(format!("{}: the header is damaged; it is kept", path.display()));
             return Ok(false);
         };
+        let directory = core.dir.join(segment::DIRECTORY);
+        let entries =
+            core.fs.read_dir(&directory).map_err(|e| Error::io("list", &directory, &e))?;
+        let mut names = entries.iter().filter_map(|e| segment::parse_name(&e.name, ".phl"));
+        if names.any(|(of, n)| of == lane.0 && header.previous < n && n < number) {
+            // It was given up and could not be removed. It goes first, or what failed there would come back.
+            return Ok(false);
+        }
         let before = segment::path(&core.dir, lane.0, header.previous);
         let cutting = |e: std::io::Error| Error::io("cut off", &before, &e);
-        match core.fs.open(&before, Open::ReadWrite) {
-            Ok(file) if file.len().map_err(cutting)? > header.previous_end => {
-                file.set_len(header.previous_end).map_err(cutting)?;
-                file.sync_all().map_err(cutting)?;
-            }
-            Ok(_) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        let file = match core.fs.open(&before, Open::ReadWrite) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
             Err(e) => return Err(cutting(e)),
+        };
+        let end = header.previous_end;
+        if file.len().map_err(cutting)? <= end {
+            // Its lane cut it off when it was left, but did not make that durable.
+            file.sync_all().map_err(cutting)?;
+            return Ok(true);
+        }
+        let Some(title) = SegmentHeader::read(file.as_ref(), &core.uuid).map_err(cutting)? else {
+            // Nothing of it is ever read.
+            return Ok(true);
+        };
+        let mut scanner = Scanner::new(file.as_ref(), title.salt, u64::MAX).map_err(cutting)?;
+        let found = scanner.record(end).map_err(cutting)?;
+        let nothing = match found {
+            // Recovery would have taken it: the lane knew that its group failed.
+            Found::Record(h) => h.lsn == header.previous_lsn.saturating_add(1),
+            Found::Blank | Found::Bad(_) => {
+                if let Some((at, _)) = scanner.search(end, 0).map_err(cutting)? {
+                    self.finding(format!(
+                        "{}: bytes {end} to {at} cannot be read and records stand behind them; {} is kept",
+                        before.display(),
+                        path.display()
+                    ));
+                    return Ok(false);
+                }
+                found == Found::Blank
+            }
+        };
+        drop(scanner);
+        if nothing {
+            file.set_len(end).map_err(cutting)?;
+            file.sync_all().map_err(cutting)?;
         }
         Ok(true)
     }
 }
 
 enum Copied {
-    Chunks(Moving, Ticket<()>, u64),
+    Chunks(Box<(Moving, Ticket<()>)>, u64),
     Nothing,
     Closing,
 }

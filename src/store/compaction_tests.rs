@@ -116,6 +116,25 @@ fn deleting_ninety_percent_gives_the_space_back_on_a_disk() {
 }
 
 #[test]
+fn an_end_that_a_freed_segment_told_is_durable_before_it_is_freed() {
+    let (disk, fs, dir) = memory();
+    let store = open(&fs, &dir);
+    inbox(&store, A);
+    for n in 0..12 {
+        send(&store, A, &pattern(300_000, n)).wait().unwrap();
+    }
+    // Of the large lane's segments, three messages each, one in the middle.
+    expunge(&store, A, vec![4, 5, 6]);
+    assert!(compact(&store).freed > 0);
+    healthy(&store);
+    let state = disk.after_power_cut();
+    let after = open(&shared(&state), &dir);
+    assert_eq!(after.recovery_report().damage, Vec::<String>::new());
+    healthy(&after);
+    assert_eq!(contents(&after, A).len(), 9);
+}
+
+#[test]
 fn a_reader_goes_on_while_its_segments_are_wanted_and_they_are_freed_behind_it() {
     let (_, fs, dir) = memory();
     let store = open(&fs, &dir);

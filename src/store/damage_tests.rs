@@ -162,7 +162,7 @@ fn exports_are_made_by_themselves_when_the_log_has_grown() {
             break;
         }
         assert!(n < 5000, "no export after {n} messages");
-        std::thread::sleep(std::time::Duration::from_millis(1));
+        std::thread::park_timeout(std::time::Duration::from_millis(1));
     }
     store.close().unwrap();
     assert_eq!(exports(&memory, &dir).len(), 1);
@@ -652,7 +652,8 @@ fn repair_names_what_is_lost_and_drops_it_only_when_it_is_asked_to() {
     assert_eq!(report.dropped, 0);
     let mut lost: Vec<_> = report.lost.iter().map(|lost| lost.message).collect();
     let mut expected = gone.to_vec();
-    (lost.sort(), expected.sort());
+    lost.sort();
+    expected.sort();
     assert_eq!(lost, expected);
     let of = |id| report.lost.iter().find(|lost| lost.message == id).unwrap();
     assert!(of(queued).queued && of(queued).sender.as_deref() == Some(b"sender@example.test"));

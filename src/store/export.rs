@@ -112,17 +112,18 @@ impl Title {
         out
     }
 
-    fn decode(bytes: &[u8]) -> std::result::Result<Title, &'static str> {
-        let broken = |_: Malformed| "the header is cut off";
-        let (fields, crc) = bytes.split_last_chunk::<4>().ok_or("the header is cut off")?;
+    /// What these bytes say of an export at `path`.
+    fn decode(bytes: &[u8], path: &Path) -> Result<Title> {
+        let cut = || damaged(path, "the header is cut off");
+        let broken = |_: Malformed| cut();
+        let (fields, crc) = bytes.split_last_chunk::<4>().ok_or_else(cut)?;
         let mut reader = Reader::new(fields);
         if &reader.array::<8>().map_err(broken)? != MAGIC
             || crc32c::crc32c(fields) != u32::from_le_bytes(*crc)
         {
-            return Err("the header fails its checksum");
+            return Err(damaged(path, "the header fails its checksum"));
         }
-        let major = reader.u16().map_err(broken)?;
-        reader.u16().map_err(broken)?;
+        let (major, minor) = (reader.u16().map_err(broken)?, reader.u16().map_err(broken)?);
         let [lane, ..] = reader.array::<4>().map_err(broken)?;
         let title = Title {
             lane: Lane(lane),
@@ -135,8 +136,16 @@ impl Title {
             rows_version: reader.u32().map_err(broken)?,
         };
         let features = reader.u32().map_err(broken)?;
-        if major > MAJOR || features != 0 || title.rows_version > index::VERSION {
-            return Err("it is of a later version");
+        if major > MAJOR || features != 0 {
+            return Err(super::format::newer(path, (major, minor), &[features]));
+        }
+        if title.rows_version > index::VERSION {
+            let (path, version) = (path.display(), title.rows_version);
+            let text = format!(
+                "{path} has rows of version {version}, this version reads up to {}",
+                index::VERSION
+            );
+            return Err(Error::new(Kind::FormatNewer, text));
         }
         Ok(title)
     }
@@ -220,6 +229,33 @@ pub fn bytes(fs: &dyn Fs, dir: &Path) -> Result<u64> {
     Ok(exports.fold(0, |sum, entry| sum.saturating_add(entry.len)))
 }
 
+/// Refuses a store that has an export of a later version: its log may be gone, and it must not be set aside. Reads
+/// the headers only, and changes nothing.
+///
+/// # Errors
+/// `FormatNewer`, or what the system reports.
+pub fn survey(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16]) -> Result<()> {
+    for entry in entries(fs, dir)? {
+        if parse_name(&entry.name, SUFFIX).is_none() || entry.len < HEADER_LEN as u64 {
+            continue;
+        }
+        let path = dir.join(DIRECTORY).join(&entry.name);
+        let file = fs.open(&path, Open::Read).map_err(|e| Error::io("open", &path, &e))?;
+        let mut bytes = [0; HEADER_LEN];
+        vfs::read_exact_at(file.as_ref(), &mut bytes, 0)
+            .map_err(|e| Error::io("read", &path, &e))?;
+        match Title::decode(&bytes, &path) {
+            // The identity keeps its place.
+            Err(e) if e.kind() == Kind::FormatNewer && bytes.get(16..32) == Some(&uuid[..]) => {
+                return Err(e);
+            }
+            // What is damaged is told by whoever needs it.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Removes what an earlier opening prepared and did not finish.
 pub fn sweep(fs: &dyn Fs, dir: &Path) -> Result<()> {
     for entry in entries(fs, dir)? {
@@ -293,7 +329,7 @@ impl Export {
             .ok_or_else(|| damaged(&path, "the file is cut off"))?;
         let mut bytes = vec![0; HEADER_LEN];
         vfs::read_exact_at(file.as_ref(), &mut bytes, 0).map_err(reading)?;
-        let title = Title::decode(&bytes).map_err(|why| damaged(&path, why))?;
+        let title = Title::decode(&bytes, &path)?;
         bytes.resize(FOOTER_LEN, 0);
         let bytes = bytes.get_mut(..FOOTER_LEN).unwrap_or_default();
         vfs::read_exact_at(file.as_ref(), bytes, end).map_err(reading)?;
@@ -686,6 +722,8 @@ struct LaneExports {
     /// Rows and bytes of the last export.
     rows: AtomicU64,
     bytes: AtomicU64,
+    /// LSN of the export that was verified since the opening.
+    proven: AtomicU64,
 }
 
 #[derive(Default)]
@@ -842,6 +880,7 @@ fn attempt(core: &Core, lane: Lane) -> Result<Exported> {
     };
     room.rows.store(exported.rows, Ordering::Relaxed);
     room.bytes.store(exported.bytes, Ordering::Relaxed);
+    room.proven.store(lsn, Ordering::Release);
     room.since.fetch_sub(since, Ordering::Relaxed);
     core.exports.made.fetch_add(1, Ordering::Relaxed);
     core.exports.written.fetch_add(exported.bytes, Ordering::Relaxed);
@@ -859,4 +898,69 @@ fn attempt(core: &Core, lane: Lane) -> Result<Exported> {
         }
     }
     Ok(exported)
+}
+
+/// Verifies the export that a lane relies on, unless that was done since the opening. One that is damaged is set
+/// aside, and nothing relies on it any more. Not for a committer's thread.
+///
+/// # Errors
+/// What the system reports.
+pub(super) fn prove(core: &Core, lane: Lane) -> Result<()> {
+    let home = core.home_or_refuse(lane)?;
+    let Some(room) = core.exports.lanes.get(usize::from(lane.0)) else { return Err(stopped()) };
+    let _alone = room.alone.lock();
+    loop {
+        let lsn = home.exported.load(Ordering::Acquire);
+        if lsn == 0 || room.proven.load(Ordering::Acquire) == lsn {
+            return Ok(());
+        }
+        match verify(core.fs.as_ref(), &core.dir, &core.uuid, lane, lsn, &mut |_| {}) {
+            Ok(_) => room.proven.store(lsn, Ordering::Release),
+            Err(e) if e.kind() == Kind::Corrupt => {
+                tracing::error!("{e}; the export is not used");
+                give_up(core, lane, lsn)?;
+            }
+            Err(e) => {
+                // It may have been removed by hand.
+                rely_on_newest(core, lane)?;
+                if home.exported.load(Ordering::Acquire) == lsn {
+                    return Err(e);
+                }
+            }
+        }
+    }
+}
+
+/// Sets an export aside that was found to be damaged; another one is made soon. Not for a committer's thread.
+///
+/// # Errors
+/// What the system reports.
+pub(super) fn distrust(core: &Core, lane: Lane, lsn: u64) -> Result<()> {
+    let Some(room) = core.exports.lanes.get(usize::from(lane.0)) else { return Err(stopped()) };
+    let _alone = room.alone.lock();
+    // Another one may have taken its name meanwhile.
+    match verify(core.fs.as_ref(), &core.dir, &core.uuid, lane, lsn, &mut |_| {}) {
+        Err(e) if e.kind() == Kind::Corrupt => give_up(core, lane, lsn),
+        _ => Ok(()),
+    }
+}
+
+fn give_up(core: &Core, lane: Lane, lsn: u64) -> Result<()> {
+    set_aside(core.fs.as_ref(), &core.dir, lane, lsn)?;
+    rely_on_newest(core, lane)?;
+    if let Some(room) = core.exports.lanes.get(usize::from(lane.0)) {
+        core.exports.wrote(usize::from(lane.0), core.exports.limit(room));
+    }
+    Ok(())
+}
+
+/// What a lane relies on is the newest export that is there, if any.
+///
+/// # Errors
+/// What the system reports.
+pub(super) fn rely_on_newest(core: &Core, lane: Lane) -> Result<()> {
+    let home = core.home_or_refuse(lane)?;
+    let newest = newest(core.fs.as_ref(), &core.dir, &core.uuid, lane)?;
+    home.exported.store(newest.map_or(0, |exported| exported.lsn), Ordering::Release);
+    Ok(())
 }

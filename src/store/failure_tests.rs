@@ -514,6 +514,7 @@ fn a_full_disk_costs_the_ballast_and_deletions_go_on_until_there_is_space_again(
         beyond += u32::from(store.state().space == SpaceLevel::Full);
     }
     assert_eq!(store.state().space, SpaceLevel::Full);
+    until("told of it", || changes.lock().contains(&StoreChange::Space(SpaceLevel::Full)));
     assert!(fs.metadata(&dir.join(space::BALLAST_FILE)).is_err());
     assert_eq!(send(&store, A, b"more\r\n").wait().unwrap_err().kind(), Kind::DiskFull);
     sent.drain(..gone as usize);

@@ -133,15 +133,8 @@ impl Format {
             || format.incompat & !KNOWN_INCOMPAT != 0
             || format.ro_compat & !KNOWN_RO_COMPAT != 0
         {
-            let text = format!(
-                "{} has format {}.{} (features {:#x}, {:#x}), this version reads up to {MAJOR}.{MINOR}",
-                path.display(),
-                format.major,
-                format.minor,
-                format.incompat,
-                format.ro_compat,
-            );
-            return Err(Error::new(Kind::FormatNewer, text));
+            let features = [format.incompat, format.ro_compat];
+            return Err(newer(&path, (format.major, format.minor), &features));
         }
         if !(1..=super::MAX_LANES).contains(&format.lanes) {
             return Err(damaged(&path, "its number of lanes is not possible"));
@@ -154,6 +147,16 @@ impl Format {
         let path = dir.join(FILE);
         vfs::replace(fs, &path, &self.encode()).map_err(|e| Error::io("replace", &path, &e))
     }
+}
+
+/// The refusal of a file of a later version, or with features that are not known.
+pub(super) fn newer(path: &Path, (major, minor): (u16, u16), features: &[u32]) -> Error {
+    let features: Vec<String> = features.iter().map(|bits| format!("{bits:#x}")).collect();
+    let (path, features) = (path.display(), features.join(", "));
+    let text = format!(
+        "{path} has format {major}.{minor} (features {features}), this version reads up to {MAJOR}.{MINOR}"
+    );
+    Error::new(Kind::FormatNewer, text)
 }
 
 fn damaged(path: &Path, why: &str) -> Error {

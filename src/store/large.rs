@@ -5,6 +5,10 @@
 //! short. A body's message goes to its home lane only after the sync behind its `BODY_END`, so a
 //! message record never refers to a chunk that may be lost.
 //!
+//! What was synced last nobody witnesses yet: damage there looks as the torn end of what was never acknowledged. So when
+//! no work comes for a moment, and at the end, a SEAL is written, whose durable LSN tells the next opening that all
+//! before it was durable.
+//!
 //! When a write fails, its body fails. When a sync fails, every body with a chunk since the last good
 //! sync fails, because nobody knows which of those chunks are on the disk. The lane goes on in a new segment; when
 //! that fails too, it is read-only until a later try succeeds, as any other lane ([`super::state`]).
@@ -15,7 +19,7 @@ use std::sync::{Arc, Weak};
 use super::Core;
 use super::body::{InFlight, LargeBody};
 use super::gather::{Arrivals, Gathering};
-use super::lane::{Log, put_header};
+use super::lane::{Log, Tail, put_header};
 use super::queue::{JobQueue, Taken};
 use super::record::{
     ChunkPlace, FLAG_BEGIN, FLAG_END, FLAG_MUST_UNDERSTAND, HEADER_LEN, Header, Record, record_len,
@@ -67,6 +71,8 @@ pub struct LargeLane {
     pub jobs: JobQueue<LargeJob>,
     /// Bodies that no index knows yet: their chunks are needed though nothing refers to them.
     bodies: Mutex<Vec<Weak<LargeBody>>>,
+    /// Where the log ends, as far as it is durable.
+    pub tail: Mutex<Tail>,
 }
 
 impl LargeLane {
@@ -101,13 +107,15 @@ impl LargeLane {
 pub fn run(core: &Core, log: &mut Log) {
     let mut jobs = Vec::new();
     let lane = core.large_lane();
-    let mut committer = Committer { core, lane, log, written: 0, unsynced: Vec::new() };
+    let mut committer =
+        Committer { core, lane, log, written: 0, unsynced: Vec::new(), witnessed: true };
     // Chunks of one body come one after the other: there is no company to wait for.
     let mut alone = Gathering::new(Arrivals::default());
     loop {
-        match core.large.jobs.take(&mut jobs, &mut alone, false) {
+        match core.large.jobs.take(&mut jobs, &mut alone, !committer.witnessed) {
             Taken::Jobs => {}
             Taken::Pause => {
+                committer.witness();
                 committer.mend();
                 continue;
             }
@@ -149,6 +157,8 @@ pub fn run(core: &Core, log: &mut Log) {
     if committer.log.last_lsn() > committer.log.tail().lsn {
         committer.sync();
     }
+    committer.witness();
+    committer.sync();
     committer.log.close();
 }
 
@@ -159,6 +169,8 @@ struct Committer<'a> {
     written: u64,
     /// Bodies with a chunk since the last sync.
     unsynced: Vec<Arc<LargeBody>>,
+    /// A record tells that what was synced last was durable, or nothing was since the opening.
+    witnessed: bool,
 }
 
 impl Committer<'_> {
@@ -226,6 +238,7 @@ impl Committer<'_> {
         };
         put_header(record, &header, start.salt);
         self.log.write(record)?;
+        self.witnessed = kind == super::record::Type::Seal;
         Ok(ChunkPlace { segment: start.segment, offset: start.offset })
     }
 
@@ -237,6 +250,7 @@ impl Committer<'_> {
             Ok(()) => {
                 self.unsynced.clear();
                 self.written = 0;
+                *self.core.large.tail.lock() = self.log.tail();
                 if self.core.conditions.healed(self.lane) {
                     self.core.housekeeper.look();
                 }
@@ -249,6 +263,24 @@ impl Committer<'_> {
                 // Whether the lane can be written at all shows a record that nobody needs.
                 self.prove();
             }
+        }
+    }
+
+    /// Writes a SEAL behind what was synced. It need not be synced itself: without it the next opening is only less
+    /// certain of what is before it.
+    fn witness(&mut self) {
+        if std::mem::replace(&mut self.witnessed, true)
+            || self.core.conditions.is_failing(self.lane)
+            || !self.log.fits(record_len(0))
+        {
+            return;
+        }
+        let mut record = vec![0; HEADER_LEN];
+        let crc = crc32c::crc32c(&[]);
+        match self.place(&mut record, super::record::Type::Seal, 0, crc) {
+            Ok(_) => self.written = self.written.saturating_add(record.len() as u64),
+            // The segment is given up, and with it what was written since the last sync.
+            Err(e) => self.fail(&e),
         }
     }
 

@@ -86,6 +86,8 @@ mod failure_tests;
 mod scrub_tests;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod trust_tests;
 
 pub use body::{Body, BodyWriter, PIECE_BYTES};
 pub use compaction::{CompactOptions, CompactReport, Relocation};
@@ -648,7 +650,7 @@ impl Store {
     ///
     /// # Errors
     /// `NotAnInstance` without FORMAT, `Corrupt` when FORMAT is damaged, `FormatNewer` (both versions
-    /// named), `Locked` (with the holder's process id when LOCK tells it). Nothing is changed on disk then.
+    /// named) for FORMAT, a segment or an export, `Locked` (with the holder's process id when LOCK tells it). Nothing is changed on disk then.
     pub fn open(
         fs: Arc<dyn Fs>,
         clock: Arc<dyn Clock>,
@@ -690,6 +692,7 @@ impl Store {
             fs.create_dir_all(path).map_err(|e| Error::io("create", path, &e))?;
         }
         let chains = recovery::survey(fs.as_ref(), dir, &format.uuid, lanes + 1)?;
+        export::survey(fs.as_ref(), dir, &format.uuid)?;
         format.write(fs.as_ref(), dir)?;
         let prepared = recovery::sweep(fs.as_ref(), dir, &chains)?;
         export::sweep(fs.as_ref(), dir)?;
@@ -713,13 +716,16 @@ impl Store {
         let mut homes = Vec::with_capacity(lanes);
         let mut logs = Vec::with_capacity(lanes + 1);
         let (mut settings, mut rooms) = (Vec::new(), Vec::new());
+        let large = Arc::new(LargeLane::default());
         let exports = Exports::new(lanes, options.export_bytes, options.export_factor);
         for (number, chain) in (0_u8..).zip(&chains) {
             let lane = Lane(number);
             let mut recovery =
                 Recovery { fs: fs.as_ref(), dir, lane, large: large_lane, report: &mut report };
             let (outcome, segment_bytes) = if lane == large_lane {
-                (recovery.large_tail(chain)?, options.large_segment_bytes)
+                let outcome = recovery.large_tail(chain)?;
+                *large.tail.lock() = outcome.tail;
+                (outcome, options.large_segment_bytes)
             } else {
                 let shard = Shard { dir, uuid: &format.uuid, lane, counters: &index_counters };
                 let (index, outcome) = recovery.open_shard(&fs, &shard, chain)?;
@@ -783,7 +789,7 @@ impl Store {
             format: Mutex::new(format),
             uuid: format.uuid,
             homes,
-            large: Arc::new(LargeLane::default()),
+            large,
             settings,
             rooms,
             counters,

@@ -113,6 +113,9 @@ impl Chain {
 }
 
 /// Reads the headers of all segments of `lanes` lanes, the large one included. Changes nothing.
+///
+/// # Errors
+/// `FormatNewer` for a segment of a later version, or what the system reports.
 pub fn survey(fs: &dyn Fs, dir: &Path, uuid: &[u8; 16], lanes: usize) -> Result<Vec<Chain>> {
     survey_some(fs, dir, uuid, lanes, &|_| true)
 }
@@ -147,9 +150,15 @@ fn survey_some(
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
             Err(e) => return Err(Error::io("open", &path, &e)),
         };
+        let reading = |e: std::io::Error| Error::io("read", &path, &e);
         let header = SegmentHeader::read(file.as_ref(), uuid)
-            .map_err(|e| Error::io("read", &path, &e))?
+            .map_err(reading)?
             .filter(|header| header.lane == lane && header.number == number);
+        if header.is_none()
+            && let Some(demand) = SegmentHeader::later(file.as_ref(), uuid).map_err(reading)?
+        {
+            return Err(demand.refuse(&path));
+        }
         let len = file.len().map_err(|e| Error::io("read", &path, &e))?;
         chain.segments.push(FoundSegment { number, len, header, end: None });
     }
@@ -208,10 +217,9 @@ pub fn sweep(fs: &dyn Fs, dir: &Path, chains: &[Chain]) -> Result<Vec<(u8, u64, 
             fs.remove_file(&path).map_err(|e| Error::io("remove", &path, &e))?;
         }
     }
-    if !prepared.is_empty() {
-        // One of them may have been a segment, and be one again after a crash until this is done.
-        fs.sync_dir(&directory).map_err(|e| Error::io("sync", &directory, &e))?;
-    }
+    // What is found is going to be relied upon: a segment that the index refers to keeps its name from here on, also if
+    // the lane that made it died before it could sync the name; and one that became a spare is none again.
+    fs.sync_dir(&directory).map_err(|e| Error::io("sync", &directory, &e))?;
     Ok(prepared)
 }
 
@@ -222,7 +230,7 @@ pub struct Outcome {
     pub tail: Tail,
     /// No LSN up to this one may be given again.
     pub last_lsn: u64,
-    /// Nothing behind the end is damaged data that was acknowledged: the file may be cut off there.
+    /// Nothing that can be read stands behind the end: the file may be cut off there.
     pub clean: bool,
 }
 
@@ -470,14 +478,15 @@ impl Recovery<'_> {
             transactions: Vec::new(),
             index,
         };
-        if index.is_none()
-            && let Some(before) = from.checked_sub(1).and_then(|i| chain.segments.get(i))
-        {
-            // Only the last segment of the large lane is read: the one before ends where the header says.
+        if index.is_none() {
+            // Only the last segment of the large lane is read: what is before it ends where its header says, and may be
+            // freed.
             let lsn = chain.segments.get(from).and_then(|s| s.header).map_or(0, |h| h.previous_lsn);
-            state.tail =
-                Tail { segment: before.number, end: before.end.unwrap_or(before.len), lsn };
             state.last_lsn = lsn;
+            if let Some(before) = from.checked_sub(1).and_then(|i| chain.segments.get(i)) {
+                state.tail =
+                    Tail { segment: before.number, end: before.end.unwrap_or(before.len), lsn };
+            }
         }
         for (place, found) in chain.segments.iter().enumerate().skip(from) {
             let last = place + 1 == chain.segments.len();
@@ -555,6 +564,7 @@ impl Recovery<'_> {
                 break;
             }
             let expected = state.last_lsn.saturating_add(1);
+            let mut blank = false;
             let why = match scanner.record(at).map_err(reading)? {
                 Found::Record(h) if h.lsn == expected => {
                     let body = scanner.body(at, &h).map_err(reading)?;
@@ -572,14 +582,19 @@ impl Recovery<'_> {
                     }
                 }
                 Found::Record(_) => "a record is out of order",
-                Found::Blank => "records are missing",
+                Found::Blank => {
+                    blank = true;
+                    "records are missing"
+                }
                 Found::Bad(why) => why,
             };
             // What stands behind decides.
             let mut witness = None;
             let mut resume = None;
+            let mut found_behind = false;
             let mut search = at.saturating_add(8);
             while let Some((place, h)) = scanner.search(search, expected).map_err(reading)? {
+                found_behind = true;
                 if resume.is_none() && h.flags & FLAG_BEGIN != 0 && h.lsn > expected {
                     resume = Some((place, h));
                 }
@@ -593,7 +608,7 @@ impl Recovery<'_> {
             }
             state.last_lsn = state.last_lsn.max(witness.unwrap_or(0));
             if last && witness.is_none() {
-                state.clean = true;
+                state.clean = blank && !found_behind;
                 break;
             }
             if !last && found.end.is_none() && resume.is_none() {
@@ -703,7 +718,7 @@ struct State<'a> {
     floor: u64,
     /// Records that are lost.
     lost: u64,
-    /// The log ends where nothing is behind it but what was never acknowledged.
+    /// The log ends where nothing is behind it that could be read: the rest of the file holds nothing.
     clean: bool,
     /// Records that segments without a header may have held, most, until the next header tells.
     unknown: u64,

@@ -17,8 +17,8 @@
 //! compaction frees it.
 //!
 //! # Failure
-//! What is damaged is a finding: a line in the report, in the statistics and for the sink; the run goes on. Nothing but
-//! counts is changed.
+//! What is damaged is a finding: a line in the report, in the statistics and for the sink; the run goes on. A damaged
+//! export is set aside, so that nothing relies on it, and another one is made. Nothing else but counts is changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -255,7 +255,15 @@ impl Run {
                 }
                 // A newer one has taken its place.
                 Err(_) if fs.metadata(&export::path(&core.dir, lane, lsn)).is_err() => {}
-                Err(e) => self.finding(core, e.message().to_owned()),
+                Err(e) => {
+                    self.finding(core, e.message().to_owned());
+                    if e.kind() == Kind::Corrupt {
+                        export::distrust(core, lane, lsn)?;
+                    }
+                }
+            }
+            if core.closing.load(Ordering::Acquire) {
+                return Err(super::stopped());
             }
         }
         Ok(())
@@ -291,6 +299,9 @@ impl Run {
         core.pass_all_lanes()?;
         let counted = places(core, &mine)?;
         let after = look(core, &mine)?;
+        // What was let go before the last look is off the count behind this.
+        core.pass_all_lanes()?;
+        core.pass_all_lanes()?;
         let again = places(core, &mine)?;
         let mut changes: BTreeMap<Lane, Vec<Change>> = BTreeMap::new();
         for (message, place) in &counted {

@@ -86,15 +86,14 @@ impl SegmentHeader {
         out
     }
 
-    /// The header in one of its copies.
-    fn decode(bytes: &[u8]) -> std::result::Result<SegmentHeader, Malformed> {
+    /// The header in one of its copies, and what it says that readers must know.
+    fn decode(bytes: &[u8]) -> std::result::Result<(SegmentHeader, Demand), Malformed> {
         let (fields, crc) = bytes.split_last_chunk::<4>().ok_or(Malformed)?;
         let mut reader = Reader::new(fields);
         if &reader.array::<8>()? != MAGIC || crc32c::crc32c(fields) != u32::from_le_bytes(*crc) {
             return Err(Malformed);
         }
-        let major = reader.u16()?;
-        reader.u16()?;
+        let (major, minor) = (reader.u16()?, reader.u16()?);
         let [lane, ..] = reader.array::<4>()?;
         let header = SegmentHeader {
             lane,
@@ -108,17 +107,29 @@ impl SegmentHeader {
             previous_lsn: reader.u64()?,
             capacity: reader.u64()?,
         };
-        let features = reader.u32()?;
-        if major > super::format::MAJOR || features != 0 { Err(Malformed) } else { Ok(header) }
+        Ok((header, Demand { major, minor, features: reader.u32()? }))
     }
 
-    /// Reads the header of a segment file; `None` when neither copy is valid for this store.
+    /// Reads the header of a segment file; `None` when neither copy is valid for this store and this version.
     pub fn read(file: &dyn File, uuid: &[u8; 16]) -> io::Result<Option<SegmentHeader>> {
         Ok(SegmentHeader::copies(file, uuid)?.into_iter().flatten().next())
     }
 
-    /// Both copies of the header, each `None` when it is not valid for this store.
+    /// Both copies of the header, each `None` when it is not valid for this store and this version.
     pub fn copies(file: &dyn File, uuid: &[u8; 16]) -> io::Result<[Option<SegmentHeader>; 2]> {
+        let copies = SegmentHeader::both(file, uuid)?;
+        Ok(copies.map(|copy| copy.and_then(|(header, demand)| demand.is_met().then_some(header))))
+    }
+
+    /// What a segment of this store asks of its readers when this version cannot read it: a whole header of a later
+    /// one. `None` for what can be read, and for what is damaged.
+    pub fn later(file: &dyn File, uuid: &[u8; 16]) -> io::Result<Option<Demand>> {
+        let copies = SegmentHeader::both(file, uuid)?;
+        let mut demands = copies.into_iter().flatten().map(|(_, demand)| demand);
+        Ok(demands.next().filter(|demand| !demand.is_met()))
+    }
+
+    fn both(file: &dyn File, uuid: &[u8; 16]) -> io::Result<[Option<(SegmentHeader, Demand)>; 2]> {
         let mut bytes = vec![0; HEADER_BYTES as usize];
         match crate::vfs::read_exact_at(file, &mut bytes, 0) {
             Ok(()) => {}
@@ -126,8 +137,32 @@ impl SegmentHeader {
             Err(e) => return Err(e),
         }
         let (first, second) = bytes.split_at(COPY_BYTES);
-        Ok([first, second]
-            .map(|copy| SegmentHeader::decode(copy).ok().filter(|header| &header.uuid == uuid)))
+        Ok([first, second].map(|copy| {
+            SegmentHeader::decode(copy).ok().filter(|(header, _)| &header.uuid == uuid)
+        }))
+    }
+}
+
+/// What a segment asks of its readers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Major version of the writer.
+    pub major: u16,
+    /// Minor version of the writer.
+    pub minor: u16,
+    /// Features that a reader must know.
+    pub features: u32,
+}
+
+impl Demand {
+    /// Whether this version can read it: no feature is known yet.
+    fn is_met(self) -> bool {
+        self.major <= super::format::MAJOR && self.features == 0
+    }
+
+    /// The refusal of what asks for more.
+    pub fn refuse(self, path: &Path) -> Error {
+        super::format::newer(path, (self.major, self.minor), &[self.features])
     }
 }
 
@@ -273,8 +308,19 @@ impl<'a> Scanner<'a> {
         Ok(self.window.get(from..from.saturating_add(len)).unwrap_or_default())
     }
 
-    /// What stands at an offset, both checksums verified.
+    /// What stands at an offset, both checksums verified. What does not fit is read once more: a bit that changed on
+    /// its way from the disk must not pass for a torn group.
     pub fn record(&mut self, at: u64) -> io::Result<Found> {
+        match self.held_record(at)? {
+            Found::Bad(_) => {
+                self.window.clear();
+                self.held_record(at)
+            }
+            found => Ok(found),
+        }
+    }
+
+    fn held_record(&mut self, at: u64) -> io::Result<Found> {
         let salt = self.salt;
         let Some(bytes) = self.bytes(at, HEADER_LEN)?.first_chunk::<HEADER_LEN>() else {
             return Ok(Found::Blank);

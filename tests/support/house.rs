@@ -49,6 +49,7 @@ impl House {
                 postmaster_password: "postmaster's own".to_owned(),
                 listeners,
                 tls: TlsSetup::SelfSigned,
+                lanes: 0,
             },
         )
         .unwrap();

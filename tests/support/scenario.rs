@@ -14,12 +14,18 @@ use std::sync::{Arc, Mutex};
 use posthouse::error::{Error, Kind};
 use posthouse::spool::Spool;
 use posthouse::store::{
-    AccountId, Body, Change, CreateOptions, Envelope, MailboxId, MessageId, NewMessage,
-    OpenOptions, QueueRecipient, RecipientState, Rows, Store, Table,
+    AccountId, Body, Change, CompactOptions, CompactReport, CreateOptions, Envelope, MailboxId,
+    MessageId, NewMessage, OpenOptions, QueueRecipient, RecipientState, RepairOptions, Rows,
+    ScrubOptions, ScrubReport, Store, Table,
 };
 use posthouse::time::SystemClock;
-use posthouse::vfs::Fs;
 use posthouse::vfs::sim::{Disk, Rng};
+use posthouse::vfs::{Entry, Fs, Open};
+
+#[path = "scenarios.rs"]
+mod scenarios;
+
+pub use scenarios::SCENARIOS;
 
 pub type Outcome<T> = Result<T, Error>;
 type Mailbox = (AccountId, MailboxId);
@@ -140,9 +146,11 @@ pub fn options() -> OpenOptions {
         segment_bytes: 64 << 10,
         large_segment_bytes: 64 << 10,
         large_body_bytes: 8 << 10,
-        // Checkpoints are made by the scenarios.
+        // Checkpoints are made by the scenarios, and so is everything else that a store does by itself.
         checkpoint_millis: 3_600_000,
         checkpoint_bytes: 1 << 40,
+        compact_bytes_per_second: 0,
+        scrub_bytes_per_second: 0,
         // Writing one takes longer than a whole scenario.
         ballast_bytes: 0,
         ..OpenOptions::default()
@@ -418,6 +426,100 @@ impl World {
         self.answered(number, result).map(|_| ())
     }
 
+    /// Every lane's index is exported.
+    pub fn export(&self) -> Outcome<()> {
+        self.forgiven(self.store().and_then(|store| store.export().map(|_| ())))
+    }
+
+    /// Compacts what holds less than `below_percent` of live bytes.
+    pub fn compact(&self, below_percent: u8) -> Outcome<CompactReport> {
+        let options = CompactOptions { below_percent, ..CompactOptions::default() };
+        let result = self.store().and_then(|store| store.compact(&options));
+        self.well(result, |report| &report.findings)
+    }
+
+    pub fn scrub(&self) -> Outcome<ScrubReport> {
+        let options = ScrubOptions::default();
+        let result = self.store().and_then(|store| store.scrub(&options, &mut |_, _| {}));
+        self.well(result, |report| &report.findings)
+    }
+
+    /// What found nothing wrong.
+    fn well<T: Default>(&self, result: Outcome<T>, lines: fn(&T) -> &Vec<String>) -> Outcome<T> {
+        match result {
+            Err(e) => self.forgiven(Err(e)).map(|()| T::default()),
+            Ok(report) => {
+                let lines = lines(&report);
+                self.require(lines.is_empty(), &format!("findings: {lines:?}"))?;
+                Ok(report)
+            }
+        }
+    }
+
+    /// Fails the scenario unless this holds: it would not do what its name says. Under faults nothing is required.
+    pub fn require(&self, holds: bool, what: &str) -> Outcome<()> {
+        if holds { Ok(()) } else { self.forgiven(Err(Error::new(Kind::Internal, what.to_owned()))) }
+    }
+
+    /// More references of a message are counted than there are, as after a crash between two lanes.
+    pub fn miscount(&self, sent: &Sent) -> Outcome<()> {
+        let Some(message) = sent.id else { return Ok(()) };
+        let recipients = Vec::new();
+        let change = Change::Queue { message, recipients, references: 3 };
+        let result = self
+            .store()
+            .and_then(|store| store.commit(message.lane(), vec![change]).wait().map(|_| ()));
+        self.forgiven(result)
+    }
+
+    /// Repairs the store, which is closed, and opens it again.
+    pub fn repair(&self) -> Outcome<()> {
+        let fs = Arc::new(self.disk.clone());
+        let repair = RepairOptions { open: options(), ..RepairOptions::default() };
+        let directory = Path::new(DIRECTORY);
+        let clock = SystemClock::shared();
+        match Store::repair(fs, clock, directory, &repair, &mut |_, _| {}) {
+            Err(e) => self.forgiven(Err(e))?,
+            Ok(report) => {
+                let bad = [&report.damage, &report.problems];
+                self.require(bad.iter().all(|lines| lines.is_empty()), &format!("{bad:?}"))?;
+            }
+        }
+        self.open()
+    }
+
+    pub fn lanes(&self) -> u8 {
+        u8::try_from(lock(&self.accounts).len()).unwrap_or(u8::MAX)
+    }
+
+    /// The store's files in one of its directories whose names end so.
+    pub fn files(&self, directory: &str, end: &str) -> Vec<Entry> {
+        files(&self.disk, directory, end)
+    }
+
+    /// Reads all messages that the mailboxes and the queue name, while anything may fail: wrong bytes are the only
+    /// thing that is wrong.
+    pub fn read_all(&self) -> Result<(), String> {
+        let Ok(store) = self.store() else { return Ok(()) };
+        let asked = lock(&self.model.asked).clone();
+        for asked in asked {
+            let Operation::Accept { id, bytes, .. } = asked.operation else { continue };
+            let Ok(mut reader) = store.read(id) else { continue };
+            let mut read = vec![0; usize::try_from(reader.len()).unwrap_or(0)];
+            let mut done = 0;
+            while done < read.len() {
+                match reader.read_at(done as u64, &mut read[done..]) {
+                    Ok(0) | Err(_) => break,
+                    Ok(n) => done += n,
+                }
+            }
+            if read[..done] != bytes[..done] || read.len() != bytes.len() {
+                return Err(format!("message {id}: wrong bytes are served"));
+            }
+        }
+        Ok(())
+    }
+
     /// Does something on so many threads; the first error.
     pub fn together(
         &self,
@@ -434,6 +536,80 @@ impl World {
     /// Marks that were set before the trace.
     pub fn early(&self) -> Vec<u64> {
         lock(&self.model.early).clone()
+    }
+}
+
+fn files(disk: &Disk, directory: &str, end: &str) -> Vec<Entry> {
+    let mut found = disk.read_dir(&Path::new(DIRECTORY).join(directory)).unwrap_or_default();
+    found.retain(|entry| entry.name.ends_with(end));
+    found
+}
+
+/// Overwrites pages of every shard of the index.
+pub fn damage_index(disk: &Disk, seed: u64) {
+    let mut rng = Rng::new(seed);
+    for entry in files(disk, "index", ".redb") {
+        let path = Path::new(DIRECTORY).join("index").join(&entry.name);
+        let Ok(file) = disk.open(&path, Open::ReadWrite) else { continue };
+        for _ in 0..1 + rng.below(3) {
+            let page = rng.below(entry.len / 4096 + 1);
+            let bytes: Vec<u8> = (0..512).flat_map(|_| rng.number().to_le_bytes()).collect();
+            let bytes = if rng.below(2) == 0 { vec![0; bytes.len()] } else { bytes };
+            // Under a fault it is not damaged.
+            let _ = file.write_at(&bytes, page * 4096);
+        }
+    }
+}
+
+/// What becomes of a disk before it is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing.
+    Nothing,
+    /// The index is lost: the even shards (1), the odd ones (2), or all (3).
+    Lost(u64),
+    /// The index is damaged.
+    Damaged(u64),
+    /// The store is opened, compacted and closed.
+    Compacted,
+}
+
+impl Before {
+    /// By the number of a state: most states stay as they are.
+    pub fn of(state: u64) -> Before {
+        let mut rng = Rng::new(state);
+        match rng.below(8) {
+            0 => Before::Lost([1, 3, 3, 2][rng.below(4) as usize]),
+            1 => Before::Damaged(rng.number()),
+            2 => Before::Compacted,
+            _ => Before::Nothing,
+        }
+    }
+
+    fn happen(self, disk: &Disk) -> Result<(), String> {
+        match self {
+            Before::Nothing => {}
+            Before::Lost(which) => {
+                for (number, entry) in files(disk, "index", ".redb").iter().enumerate() {
+                    if which >> (number % 2) & 1 == 1 {
+                        let path = Path::new(DIRECTORY).join("index").join(&entry.name);
+                        disk.remove_file(&path).map_err(|e| e.to_string())?;
+                    }
+                }
+            }
+            Before::Damaged(seed) => damage_index(disk, seed),
+            Before::Compacted => {
+                // Without FORMAT there is nothing to compact.
+                let Ok(store) = open(disk) else { return Ok(()) };
+                let options = CompactOptions { below_percent: 80, ..CompactOptions::default() };
+                let report = store.compact(&options).map_err(|e| format!("compacting: {e}"))?;
+                store.close().map_err(|e| format!("closing behind compaction: {e}"))?;
+                if !report.findings.is_empty() {
+                    return Err(format!("compacting finds: {:?}", report.findings));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -601,6 +777,19 @@ impl Expectation {
 
     /// Opens what a crash left and looks at everything.
     pub fn verify(&self, disk: &Disk) -> Result<(), String> {
+        self.verify_after(disk, Before::Nothing)
+    }
+
+    /// As [`Expectation::verify`], after something else has happened to the disk.
+    pub fn verify_after(&self, disk: &Disk, before: Before) -> Result<(), String> {
+        before.happen(disk).map_err(|e| format!("{before:?}: {e}"))?;
+        self.look(disk).map_err(|e| match before {
+            Before::Nothing => e,
+            before => format!("{before:?}: {e}"),
+        })
+    }
+
+    fn look(&self, disk: &Disk) -> Result<(), String> {
         let store = match open(disk) {
             Ok(store) => store,
             Err(e) if e.kind() == Kind::NotAnInstance && !self.created => {
@@ -813,192 +1002,6 @@ fn read(store: &Store, id: MessageId) -> Result<Vec<u8>, String> {
 pub fn directory() -> PathBuf {
     PathBuf::from(DIRECTORY)
 }
-
-fn nothing(_: &World) -> Outcome<()> {
-    Ok(())
-}
-
-/// A mailbox for the first account of each lane.
-fn mailboxes(world: &World) -> Outcome<()> {
-    let lanes = lock(&world.accounts).len() as u8;
-    for lane in 0..lanes {
-        world.mailbox(world.account(lane, 0))?;
-    }
-    Ok(())
-}
-
-const fn scenario(
-    name: &'static str,
-    lanes: u8,
-    before: fn(&World) -> Outcome<()>,
-    run: fn(&World) -> Outcome<()>,
-) -> Scenario {
-    Scenario { name, lanes, made: true, before, run }
-}
-
-/// All scenarios.
-pub const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "create",
-        lanes: 2,
-        made: false,
-        before: nothing,
-        run: |world| {
-            world.create(2)?;
-            world.open()?;
-            mailboxes(world)?;
-            world.accept(&[world.account(1, 0)], &[], 700).map(|_| ())
-        },
-    },
-    scenario("accept one", 1, mailboxes, |world| {
-        world.accept(&[world.account(0, 0)], &[], 3000).map(|_| ())
-    }),
-    scenario("accept one after the other", 1, mailboxes, |world| {
-        for len in [1, 400, 5000, 0, 1500] {
-            world.accept(&[world.account(0, 0)], &["far@example.test"], len)?;
-        }
-        Ok(())
-    }),
-    scenario("accept many", 2, mailboxes, |world| {
-        world.together(64, |n| {
-            let account = world.account((n % 2) as u8, 0);
-            let len = 100 + world.below(1500) as usize;
-            world
-                .accept(&[account], if n % 3 == 0 { &["a@example.test"] } else { &[] }, len)
-                .map(|_| ())
-        })
-    }),
-    scenario("large body", 1, mailboxes, |world| {
-        world.together(2, |n| {
-            let len = if n == 0 { 300_000 } else { 9000 + world.below(20_000) as usize };
-            world.accept(&[world.account(0, 0)], &[], len).map(|_| ())
-        })
-    }),
-    scenario(
-        "deliver to ten",
-        2,
-        |world| {
-            for n in 0..10 {
-                world.mailbox(world.account((n % 2) as u8, n / 2))?;
-            }
-            Ok(())
-        },
-        |world| {
-            let all: Vec<AccountId> =
-                (0..10).map(|n| world.account((n % 2) as u8, n / 2)).collect();
-            let same: Vec<AccountId> = (0..5).map(|n| world.account(0, n)).collect();
-            world.together(3, |n| match n {
-                0 => world.accept(&same, &[], 900).map(|_| ()),
-                1 => world.accept(&all, &["far@example.test"], 1200).map(|_| ()),
-                _ => world.accept(&all, &[], 12_000).map(|_| ()),
-            })?;
-            world.accept(&all, &[], 50).map(|_| ())
-        },
-    ),
-    scenario("expunge", 1, mailboxes, |world| {
-        let account = world.account(0, 0);
-        let mut uids = Vec::new();
-        for _ in 0..4 {
-            uids.push(world.accept(&[account], &[], 600)?.uid(account));
-        }
-        world.expunge(account, uids[1..3].to_vec())?;
-        world.expunge(account, uids[3..].to_vec())?;
-        world.accept(&[account], &[], 10).map(|_| ())
-    }),
-    scenario("flag", 1, mailboxes, |world| {
-        let account = world.account(0, 0);
-        let mut uids = Vec::new();
-        for _ in 0..3 {
-            uids.push(world.accept(&[account], &[], 300)?.uid(account));
-        }
-        world.flags(account, uids.clone(), 1)?;
-        world.flags(account, vec![uids[1]], 5)?;
-        world.checkpoint()?;
-        world.flags(account, vec![uids[1]], 0)
-    }),
-    scenario(
-        "move",
-        1,
-        |world| {
-            mailboxes(world)?;
-            world.archive(world.account(0, 0))
-        },
-        |world| {
-            let account = world.account(0, 0);
-            let mut uids = Vec::new();
-            for _ in 0..4 {
-                uids.push(world.accept(&[account], &[], 300)?.uid(account));
-            }
-            world.flags(account, vec![uids[2]], 4)?;
-            world.move_to_archive(account, uids[1..3].to_vec())?;
-            world.checkpoint()?;
-            world.move_to_archive(account, vec![uids[0]])?;
-            world.accept(&[account], &[], 20).map(|_| ())
-        },
-    ),
-    scenario("queue", 1, mailboxes, |world| {
-        let first = world.accept(&[], &["a@example.test", "b@example.test"], 800)?;
-        let second = world.accept(&[world.account(0, 0)], &["c@example.test"], 20)?;
-        world.queue(&first, &["b@example.test"])?;
-        world.queue(&second, &[])?;
-        world.queue(&first, &[])
-    }),
-    scenario(
-        "remove an account",
-        2,
-        |world| {
-            mailboxes(world)?;
-            for lane in 0..2 {
-                world.mailbox(world.account(lane, 1))?;
-            }
-            Ok(())
-        },
-        |world| {
-            let [gone, stays] = [world.account(0, 0), world.account(0, 1)];
-            world.accept(&[gone, stays, world.account(1, 0)], &[], 500)?;
-            world.accept(&[gone], &[], 500)?;
-            world.remove(gone)?;
-            world.remove(world.account(1, 0))?;
-            world.accept(&[stays], &[], 30).map(|_| ())
-        },
-    ),
-    scenario("rows", 1, nothing, |world| {
-        for n in 0..4 {
-            world.row("one", Some(&format!("value {n}")))?;
-            world.row(&format!("key {n}"), Some("x"))?;
-        }
-        world.row("one", None)?;
-        world.row("key 2", None)
-    }),
-    scenario("checkpoint", 2, mailboxes, |world| {
-        for n in 0..3 {
-            for lane in 0..2 {
-                world.accept(&[world.account(lane, 0)], &["q@example.test"], 300)?;
-            }
-            if n == 1 {
-                let account = world.account(0, 0);
-                world.expunge(account, vec![1])?;
-            }
-            world.checkpoint()?;
-        }
-        world.accept(&[world.account(0, 0)], &[], 30).map(|_| ())
-    }),
-    scenario("segment roll", 1, mailboxes, |world| {
-        for n in 0..9 {
-            world.accept(&[world.account(0, 0)], &[], 7000 + n * 300)?;
-        }
-        world.together(16, |_| world.accept(&[world.account(0, 0)], &[], 5000).map(|_| ()))
-    }),
-    scenario("close and open", 2, mailboxes, |world| {
-        for _ in 0..2 {
-            world.accept(&[world.account(0, 0), world.account(1, 0)], &["q@example.test"], 300)?;
-            world.close()?;
-            world.open()?;
-        }
-        world.accept(&[world.account(1, 0)], &[], 30)?;
-        world.close()
-    }),
-];
 
 /// Runs a scenario's beginning: what is not traced.
 pub fn begin(scenario: &Scenario, seed: u64) -> World {

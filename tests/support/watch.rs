@@ -21,8 +21,18 @@ impl Watched {
     }
 }
 
+/// Panics of the index's engine are caught by the store and are no news here; others take a line.
+fn quiet() {
+    std::panic::set_hook(Box::new(|panic| {
+        if panic.location().is_none_or(|location| !location.file().contains("redb")) {
+            eprintln!("{panic}");
+        }
+    }));
+}
+
 /// Calls `work` for the numbers below `pieces`, on as many threads as there are processors.
 pub fn all(pieces: usize, work: impl Fn(usize, &Watched) + Sync) {
+    quiet();
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get());
     let next = AtomicUsize::new(0);
     let ended = AtomicBool::new(false);

@@ -15,6 +15,7 @@ fn wanted() -> Setup {
             parse_listener("pop3s=127.0.0.1:2995").unwrap(),
         ],
         tls: TlsSetup::SelfSigned,
+        lanes: 0,
     }
 }
 
@@ -252,6 +253,7 @@ fn nothing_is_made_unless_everything_validates() {
             "listener pop3",
         ),
         (Setup { tls: TlsSetup::None, ..good.clone() }, Kind::Certificate, "listener pop3s"),
+        (Setup { lanes: 17, ..good.clone() }, Kind::InvalidArgument, "17 lanes"),
         (Setup { tls: files("none", "key"), ..good.clone() }, Kind::PathNotFound, "/pem/none"),
         (Setup { tls: files("cert", "none"), ..good.clone() }, Kind::PathNotFound, "/pem/none"),
         (Setup { tls: files("text", "key"), ..good.clone() }, Kind::Certificate, "/pem/text"),

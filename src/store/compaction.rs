@@ -498,6 +498,8 @@ impl Pass<'_, '_> {
         let mut dead: Vec<Candidate> = Vec::new();
         for candidate in round {
             match live.get(&candidate.number) {
+                // Less was moved than there was, or a body on its way arrived: the next pass sees to it.
+                Some(bytes) if *bytes != candidate.live => {}
                 Some(bytes) => {
                     self.kept.segments.insert((lane, candidate.number));
                     let path = segment::path(&core.dir, lane.0, candidate.number);

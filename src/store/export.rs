@@ -267,7 +267,8 @@ pub fn sweep(fs: &dyn Fs, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Sets a damaged export aside, so that nobody takes it for a good one. It goes with the lane's next export.
+/// Sets a damaged export aside, so that nobody takes it for a good one. Nothing removes it: when the log before it was
+/// freed, it is the last copy of what that log said.
 pub fn set_aside(fs: &dyn Fs, dir: &Path, lane: Lane, lsn: u64) -> Result<()> {
     let path = path(dir, lane, lsn);
     fs.rename(&path, &path.with_extension("bad")).map_err(|e| Error::io("rename", &path, &e))?;
@@ -896,7 +897,7 @@ fn attempt(core: &Core, lane: Lane) -> Result<Exported> {
     core.exports.last.store(core.clock.unix_millis(), Ordering::Relaxed);
     // What remains of older ones is only space; the next export removes it.
     for entry in entries(fs, &core.dir)? {
-        let old = [SUFFIX, ".bad"].iter().find_map(|suffix| parse_name(&entry.name, suffix));
+        let old = parse_name(&entry.name, SUFFIX);
         let path = directory.join(&entry.name);
         if old.is_some_and(|(of, _)| of == lane.0)
             && path != last

@@ -134,6 +134,8 @@ impl SpaceGauge {
         self.level.store(SpaceLevel::Full as u8, Ordering::Release);
         self.stale.store(true, Ordering::Release);
         let mut there = self.ballast.lock();
+        // A measurement may have ended while this waited.
+        self.level.store(SpaceLevel::Full as u8, Ordering::Release);
         if *there == 0 {
             return false;
         }
@@ -173,9 +175,13 @@ impl SpaceGauge {
                 return before;
             }
         }
-        // Unless the disk was found full meanwhile.
-        let (before, ample) = (before as u8, SpaceLevel::Ample as u8);
-        let _ = self.level.compare_exchange(before, ample, Ordering::AcqRel, Ordering::Acquire);
+        // Unless the disk was found full meanwhile, which costs the ballast.
+        let there = self.ballast.lock();
+        if *there == wanted {
+            let (before, ample) = (before as u8, SpaceLevel::Ample as u8);
+            let _ = self.level.compare_exchange(before, ample, Ordering::AcqRel, Ordering::Acquire);
+        }
+        drop(there);
         self.level()
     }
 
@@ -210,5 +216,45 @@ impl SpaceGauge {
             }
         }
         made
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vfs::sim::{Disk, Operation};
+
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn a_disk_that_is_found_full_while_the_ballast_is_made_stays_full() {
+        let fs = Disk::new();
+        let dir = Path::new("/s");
+        fs.create_dir_all(dir).unwrap();
+        fs.limit_to(32 << 20);
+        let setting = SpaceSetting { percent: 5, bytes: 1 << 30, ballast: 1 << 20 };
+        let gauge = Arc::new(SpaceGauge::new(Arc::new(fs.clone()), dir, setting));
+        assert!(!gauge.relieve(), "there is none");
+        assert_eq!(gauge.level(), SpaceLevel::Full);
+        // A committer meets the end of the disk in the middle of it.
+        let committer = Arc::new(Mutex::new(None));
+        let (started, other) = (committer.clone(), gauge.clone());
+        fs.on_operation(move |operation, path| {
+            let mut started = started.lock();
+            if operation == Operation::Resize && path.ends_with(BALLAST_FILE) && started.is_none() {
+                let other = other.clone();
+                *started = Some(std::thread::spawn(move || other.relieve()));
+                // It waits for the ballast by now.
+                std::thread::park_timeout(std::time::Duration::from_millis(50));
+            }
+            Ok(())
+        });
+        gauge.measure();
+        let relieved = committer.lock().take().unwrap().join().unwrap();
+        assert!(relieved);
+        assert!(fs.metadata(&dir.join(BALLAST_FILE)).is_err());
+        assert_eq!(gauge.level(), SpaceLevel::Full);
+        // And with room it is ample again, and the ballast is back.
+        assert_eq!(gauge.measure(), SpaceLevel::Ample);
+        assert_eq!(fs.metadata(&dir.join(BALLAST_FILE)).unwrap().len, (32 << 20) / 64);
     }
 }

@@ -44,6 +44,11 @@ fn every_error_is_one_line_and_changes_nothing_on_disk() {
 }
 
 #[test]
+fn the_document_of_the_format_is_enough_to_read_a_store() {
+    python("tests/interop/read_store.py", &[]);
+}
+
+#[test]
 fn kill_9_script_notices_lost_doubled_damaged_and_returning_mail() {
     python("tests/interop/faulty.py", &[]);
 }

@@ -192,7 +192,7 @@ pub(super) fn pass(core: &Core, plan: &mut Plan<'_>) -> Result<CompactReport> {
             Err(e) if e.kind() == Kind::Stopped => return Err(e),
             // The others get their space back all the same.
             Err(e) => {
-                let e = e.within(&format!("compaction of lane {lane}"));
+                let e = e.within(format!("compaction of lane {lane}"));
                 tracing::error!("{e}");
                 failed = failed.or(Some(e));
             }

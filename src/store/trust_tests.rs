@@ -246,3 +246,91 @@ fn nothing_is_written_any_more_when_the_lock_is_free_whoever_drops_the_last_hand
     assert_eq!(store.recovery_report(), &RecoveryReport::default());
     assert_eq!(contents(&store, A).len(), 0);
 }
+
+#[test]
+fn a_torn_end_of_a_recycled_segment_is_a_torn_end_and_nothing_old_comes_back() {
+    let (disk, _, dir) = memory_of(1);
+    let store = open(&disk, &dir);
+    inbox(&store, A);
+    let mut last = 0;
+    for round in 0..6_u32 {
+        for n in 0..60 {
+            last = send(&store, A, &pattern(3000, round * 60 + n)).wait().unwrap().uids[0];
+        }
+        expunge(&store, A, (1..=last).collect());
+        compact(&store);
+    }
+    let active = || store.handle.core.settings[0].active.load(Ordering::Acquire);
+    let before = active();
+    // The next segment is one of those that were freed.
+    while active() == before {
+        last = send(&store, A, &pattern(3000, 999)).wait().unwrap().uids[0];
+    }
+    expunge(&store, A, (1..=last).collect());
+    let sent: Vec<_> = (0..3).map(|n| pattern(2000, 1000 + n)).collect();
+    for bytes in &sent {
+        send(&store, A, bytes).wait().unwrap();
+    }
+    assert_eq!(contents(&store, A), sent);
+    let tail = *store.handle.core.homes[0].tail.lock();
+    // The process dies. Behind the end there are records of an earlier segment.
+    let killed = disk.copy();
+    let path = segment::path(&dir, 0, tail.segment);
+    let bytes = vfs::read_small(&killed, &path, u64::MAX).unwrap();
+    let behind = &bytes[tail.end as usize..];
+    assert!(behind.iter().filter(|b| **b != 0).count() > 10_000, "nothing old is there");
+    let reopened = open(&killed.copy(), &dir);
+    assert_eq!(reopened.recovery_report().damage, Vec::<String>::new());
+    assert_eq!(contents(&reopened, A), sent);
+    healthy(&reopened);
+    // The last write came only in part to the disk: the rest is still what stood there before.
+    for torn in [8, 700, 1900] {
+        let state = killed.copy();
+        let file = state.open(&path, Open::ReadWrite).unwrap();
+        let from = tail.end - torn;
+        file.write_at(&behind[..torn as usize], from).unwrap();
+        // As if no checkpoint of the index had followed.
+        state.remove_file(&dir.join(INDEX_DIRECTORY).join("00.redb")).unwrap();
+        let reopened = open(&state, &dir);
+        assert_eq!(reopened.recovery_report().damage, Vec::<String>::new(), "{torn}");
+        let found = contents(&reopened, A);
+        assert_eq!(found, sent[..2], "{torn}");
+        let more = pattern(100, 5);
+        let uid = send(&reopened, A, &more).wait().unwrap().uids[0];
+        assert!(uid > last + 2);
+        assert_eq!(contents(&reopened, A)[2], more);
+        healthy(&reopened);
+    }
+}
+
+#[test]
+fn a_copy_of_a_message_whose_record_is_lost_brings_it_back_once() {
+    let (disk, _, dir) = memory_of(1);
+    let store = open(&disk, &dir);
+    inbox(&store, A);
+    for n in 0..100 {
+        send(&store, A, &pattern(3000, n)).wait().unwrap();
+    }
+    expunge(&store, A, (1..=100).filter(|uid| uid % 10 != 0).collect());
+    assert!(compact(&store).freed > 0);
+    store.close().unwrap();
+    let kept: Vec<_> = (1..=10).map(|n| pattern(3000, n * 10 - 1)).collect();
+    // The index and every export of it are lost: what the log has is the copies, and the mailbox's record is gone.
+    disk.remove_file(&dir.join(INDEX_DIRECTORY).join("00.redb")).unwrap();
+    for entry in disk.read_dir(&dir.join(export::DIRECTORY)).unwrap() {
+        disk.remove_file(&dir.join(export::DIRECTORY).join(&entry.name)).unwrap();
+    }
+    for _ in 0..2 {
+        let store = open(&disk, &dir);
+        let mut found = contents(&store, A);
+        found.sort();
+        let mut wanted = kept.clone();
+        wanted.sort();
+        assert!(found == wanted, "{} of {}", found.len(), wanted.len());
+        let uid = send(&store, A, b"more\r\n").wait().unwrap().uids[0];
+        assert!(uid > 100, "{uid}");
+        expunge(&store, A, vec![uid]);
+        assert!(compact(&store).findings.is_empty());
+        store.close().unwrap();
+    }
+}

@@ -305,6 +305,20 @@ extern "C" {
 /** Event: there is enough space again, mail is taken. */
 #define PH_EVENT_SPACE_AMPLE 10
 
+/**
+ * Event: data that was acknowledged is damaged on disk. name is what and where, in words. Found
+ * when the instance was opened, by a scrub, by an export of the index or by a repair of it; each
+ * finding is told once, everything else is served. ph_repair (or posthouse repair) says what is
+ * lost.
+ */
+#define PH_EVENT_DAMAGE 11
+
+/**
+ * Event: the index of a lane had failed, was repaired, and serves again; nothing is lost. code is
+ * the lane, name what had failed, in words.
+ */
+#define PH_EVENT_INDEX_REPAIRED 12
+
 /** A recipient waits for delivery to another server. */
 #define PH_RECIPIENT_REMOTE 1
 
@@ -331,6 +345,17 @@ extern "C" {
 
 /** Message flag: draft. */
 #define PH_FLAG_DRAFT 16
+
+/** Room on the disk: enough for everything. */
+#define PH_SPACE_AMPLE 0
+
+/** Room on the disk: little. Messages are refused with 452; everything else goes on. */
+#define PH_SPACE_LOW 1
+
+/**
+ * Room on the disk: none, or it was met to be none. As PH_SPACE_LOW, and the ballast is given up.
+ */
+#define PH_SPACE_FULL 2
 
 /** A line of a repair's report: something that was mended. */
 #define PH_REPAIR_MENDED 1
@@ -559,6 +584,12 @@ typedef struct ph_scrub ph_scrub;
  * shows.
  */
 typedef struct ph_smtp_server ph_smtp_server;
+
+/**
+ * How the store of an engine was at one moment. Made by ph_engine_store_state, ended by
+ * ph_store_state_free.
+ */
+typedef struct ph_store_state ph_store_state;
 
 /**
  * The result of a call: PH_OK (0), PH_END (1) from a cursor without a next row, or a negative
@@ -1168,6 +1199,84 @@ typedef struct ph_scrub_totals {
 /** Begins a ph_scrub_totals: its size, and zero everywhere else. */
 #define PH_SCRUB_TOTALS_INIT { \
     (uint32_t)sizeof(ph_scrub_totals), 0, 0, 0, 0, 0, 0, 0, 0 \
+}
+
+/**
+ * The figures of a store. Begin with PH_STORE_TOTALS_INIT. Figures that are not said to be of now
+ * are since the engine was opened; times are milliseconds since 1970-01-01T00:00:00Z, 0 for never.
+ */
+typedef struct ph_store_totals {
+    /** sizeof(ph_store_totals). */
+    uint32_t struct_size;
+    /** PH_SPACE_..., now. */
+    uint32_t space;
+    /** Lanes, the one for large messages included. */
+    uint32_t lanes;
+    /** Lanes that cannot be written now. */
+    uint32_t read_only_lanes;
+    /** Lanes whose index is being repaired now. */
+    uint32_t rebuilding_lanes;
+    /** 1: a server takes connections now. 0: none does. */
+    uint32_t serving;
+    /** Octets free on the file system. */
+    uint64_t free_bytes;
+    /** Octets of the file system. */
+    uint64_t total_bytes;
+    /** Segments of the log, now. */
+    uint64_t segments;
+    /** Octets of their files, now. */
+    uint64_t log_bytes;
+    /** Octets of files that are kept ready for segments, now. */
+    uint64_t spare_bytes;
+    /** Octets of segments that messages need, now; UINT64_MAX while an index is being repaired. */
+    uint64_t live_bytes;
+    /** Segments freed. */
+    uint64_t segments_freed;
+    /** Octets of them. */
+    uint64_t freed_bytes;
+    /** Damaged places of acknowledged data that were met, each counted once; 0: all is well. */
+    uint64_t damage;
+    /** Scrubs that came to their end. */
+    uint64_t scrubs;
+    /** What all scrubs found. */
+    uint64_t scrub_findings;
+    /** When the last scrub ended. */
+    uint64_t scrubbed;
+    /** Exports of indexes made. */
+    uint64_t exports;
+    /** Exports that failed. While they fail, no log is freed. */
+    uint64_t export_failures;
+    /** When the last export was made. */
+    uint64_t exported;
+} ph_store_totals;
+
+/** Begins a ph_store_totals: its size, and zero everywhere else. */
+#define PH_STORE_TOTALS_INIT { \
+    (uint32_t)sizeof(ph_store_totals), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+    0 \
+}
+
+/** A lane of a store. Begin with PH_STORE_LANE_INIT. */
+typedef struct ph_store_lane {
+    /** sizeof(ph_store_lane). */
+    uint32_t struct_size;
+    /** Its number. */
+    uint32_t lane;
+    /** 1: it holds the octets of large messages only. */
+    uint32_t large;
+    /** 1: its index is being repaired. */
+    uint32_t rebuilding;
+    /**
+     * Since when it cannot be written, in milliseconds since 1970-01-01T00:00:00Z; 0: it can be.
+     */
+    uint64_t read_only_since;
+    /** Why, in words; empty: it can be written. */
+    ph_bytes reason;
+} ph_store_lane;
+
+/** Begins a ph_store_lane: its size, and zero everywhere else. */
+#define PH_STORE_LANE_INIT { \
+    (uint32_t)sizeof(ph_store_lane), 0, 0, 0, 0, { 0, 0 } \
 }
 
 /**
@@ -2292,6 +2401,86 @@ ph_status ph_scrub_json(ph_scrub *scrub, ph_bytes *out, ph_error *err);
  * Since: 0.1.
  */
 void ph_scrub_free(ph_scrub *scrub);
+
+/*
+ * == The engine: how its store is ==
+ */
+
+/**
+ * Looks how the store of an engine is.
+ *
+ * Behaviour: lists a directory and reads a few rows of each index; waits for no write and for no
+ * repair. What is seen is of this moment; PH_EVENT_STORE_READ_ONLY, PH_EVENT_SPACE_LOW,
+ * PH_EVENT_DAMAGE and their like tell changes.
+ * Parameters: engine, started or not; out, where the state goes (NULL when the call fails); err,
+ * or NULL.
+ * Returns: PH_OK, however the store is; or an error.
+ * Errors: PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_NULL.
+ * Ownership: the state is the caller's, to be ended by ph_store_state_free, before or after
+ * ph_engine_close.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_engine_store_state(ph_engine *engine,
+                                ph_store_state **out,
+                                ph_error *err);
+
+/**
+ * Reads the figures of a store.
+ *
+ * Parameters: state; out, with struct_size set; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_store_state_totals(ph_store_state *state,
+                                ph_store_totals *out,
+                                ph_error *err);
+
+/**
+ * Goes to the next lane.
+ *
+ * Parameters: state; lane, with struct_size set; err, or NULL.
+ * Returns: 0 (PH_OK): lane is filled; 1 (PH_END): there is no next one, lane is unchanged; or an
+ * error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_NULL.
+ * Ownership: what lane points to is borrowed until ph_store_state_free.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_store_state_next(ph_store_state *state,
+                              ph_store_lane *lane,
+                              ph_error *err);
+
+/**
+ * Gives the whole state as one JSON document.
+ *
+ * Behaviour: an object with the text summary, a sentence or a few for a person; the figures of
+ * ph_store_totals under their names (space as ample, low or full, serving as true or false,
+ * live_bytes null while an index is being repaired); lanes, an array of objects with the members
+ * of ph_store_lane; damage, an array of texts, and the number more_damage beyond those. Later
+ * versions may add members.
+ * Parameters: state; out, where the view goes; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_NULL.
+ * Ownership: what out points to is borrowed until ph_store_state_free.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_store_state_json(ph_store_state *state,
+                              ph_bytes *out,
+                              ph_error *err);
+
+/**
+ * Destroys the state of a store.
+ *
+ * Parameters: state, or NULL, which does nothing.
+ * Ownership: ends the state and everything borrowed from it.
+ * Thread: any thread, when no other call on the state runs.
+ * Since: 0.1.
+ */
+void ph_store_state_free(ph_store_state *state);
 
 /*
  * == Repair of an instance ==

@@ -301,6 +301,17 @@ fn an_instance_lives_from_set_up_to_the_last_stop() {
         assert!(check.ends_with("all is well\n"), "{check}");
         let compact = succeed(&home.on("compact", &[]));
         assert!(compact.contains(" freed with "), "{compact}");
+        let status = succeed(&home.on("status", &[]));
+        let serving = if online { "serving      yes\n" } else { "serving      no" };
+        let well = if online { "All is well: mail is taken.\n" } else { "nothing is served.\n" };
+        assert!(status.starts_with(serving) && status.ends_with(well), "{status}");
+        for line in ["lane 0       can be written\n", "space        ample: ", " of it live\n"] {
+            assert!(status.contains(line), "{line}: {status}");
+        }
+        let status = succeed(&home.on("status", &["--json"]));
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        assert_eq!(status["serving"], online);
+        assert!(status["live_bytes"].as_u64().unwrap() > 0, "{status}");
         let scrub = succeed(&home.on("scrub", &[]));
         assert!(scrub.ends_with(" 0 corrected\n"), "{scrub}");
         queue.lines().nth(1).unwrap().split(' ').next().unwrap().to_owned()
@@ -399,9 +410,17 @@ fn a_wrong_path_is_one_line_and_changes_nothing() {
     fs::create_dir(home.0.join("other")).unwrap();
     fs::write(home.0.join("other/notes.txt"), "kept").unwrap();
     fs::create_dir(home.0.join("empty")).unwrap();
-    for command in
-        ["serve", "account list", "alias list", "queue list", "check", "compact", "scrub", "stop"]
-    {
+    for command in [
+        "serve",
+        "account list",
+        "alias list",
+        "queue list",
+        "check",
+        "compact",
+        "scrub",
+        "status",
+        "stop",
+    ] {
         for (place, expected) in [
             ("none", "does not exist"),
             ("empty", "is an empty directory"),

@@ -67,6 +67,13 @@ pub const PH_EVENT_SPACE_LOW: u32 = 8;
 pub const PH_EVENT_SPACE_FULL: u32 = 9;
 /// Event: there is enough space again, mail is taken.
 pub const PH_EVENT_SPACE_AMPLE: u32 = 10;
+/// Event: data that was acknowledged is damaged on disk. name is what and where, in words. Found when the instance was
+/// opened, by a scrub, by an export of the index or by a repair of it; each finding is told once, everything else is
+/// served. ph_repair (or posthouse repair) says what is lost.
+pub const PH_EVENT_DAMAGE: u32 = 11;
+/// Event: the index of a lane had failed, was repaired, and serves again; nothing is lost. code is the lane, name what
+/// had failed, in words.
+pub const PH_EVENT_INDEX_REPAIRED: u32 = 12;
 
 /// Something that happened in an engine. A host ignores kinds that it does not know. Fields that a kind does not
 /// name are 0 or empty.

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use super::boundary::{DONE, Gate, Inside, Turn, clear, give, required, take};
 use super::bytes::{self, ph_bytes};
 use super::callback::{
-    Callback, PH_EVENT_LISTENING, PH_EVENT_LOGIN, PH_EVENT_MESSAGE_ACCEPTED,
-    PH_EVENT_RECIPIENT_REFUSED, PH_EVENT_SPACE_AMPLE, PH_EVENT_SPACE_FULL, PH_EVENT_SPACE_LOW,
-    PH_EVENT_STOPPED, PH_EVENT_STORE_READ_ONLY, PH_EVENT_STORE_WRITABLE, PH_LOG_DEBUG,
-    PH_LOG_ERROR, PH_LOG_INFO, PH_LOG_TRACE, PH_LOG_WARN, ph_drop_fn, ph_event, ph_event_fn,
-    ph_log_fn,
+    Callback, PH_EVENT_DAMAGE, PH_EVENT_INDEX_REPAIRED, PH_EVENT_LISTENING, PH_EVENT_LOGIN,
+    PH_EVENT_MESSAGE_ACCEPTED, PH_EVENT_RECIPIENT_REFUSED, PH_EVENT_SPACE_AMPLE,
+    PH_EVENT_SPACE_FULL, PH_EVENT_SPACE_LOW, PH_EVENT_STOPPED, PH_EVENT_STORE_READ_ONLY,
+    PH_EVENT_STORE_WRITABLE, PH_LOG_DEBUG, PH_LOG_ERROR, PH_LOG_INFO, PH_LOG_TRACE, PH_LOG_WARN,
+    ph_drop_fn, ph_event, ph_event_fn, ph_log_fn,
 };
 use super::record::{self, Record};
 use super::status::{ph_error, ph_status};
@@ -500,6 +500,14 @@ fn event_for_c(event: &Event<'_>, text: &mut String) -> Option<ph_event> {
         Event::SpaceLow => ph_event::new(PH_EVENT_SPACE_LOW),
         Event::SpaceFull => ph_event::new(PH_EVENT_SPACE_FULL),
         Event::SpaceAmple => ph_event::new(PH_EVENT_SPACE_AMPLE),
+        Event::Damage { finding } => {
+            ph_event { name: ph_bytes::new(finding.as_bytes()), ..ph_event::new(PH_EVENT_DAMAGE) }
+        }
+        Event::IndexRepaired { lane, reason } => ph_event {
+            code: u32::from(lane.0),
+            name: ph_bytes::new(reason.as_bytes()),
+            ..ph_event::new(PH_EVENT_INDEX_REPAIRED)
+        },
         Event::Stopped => ph_event::new(PH_EVENT_STOPPED),
         // An event that has no form in C yet.
         #[allow(unreachable_patterns)]

@@ -48,6 +48,7 @@ mod repair;
 mod scrub;
 mod smtp_server;
 mod status;
+mod store_state;
 mod version;
 
 #[cfg(test)]

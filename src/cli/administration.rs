@@ -1,10 +1,11 @@
-//! `account`, `alias`, `queue`, `mailbox`, `check`, `compact`, `scrub` and `stop`: they ask an instance and print the answer.
+//! `account`, `alias`, `queue`, `mailbox`, `check`, `compact`, `scrub`, `status` and `stop`: they ask an instance and print the answer.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use posthouse::engine::Status;
 use posthouse::engine::admin::{QueueRow, Request, Response};
 use posthouse::store::RepairOptions;
 
@@ -515,6 +516,68 @@ pub fn repair(args: &RepairArgs) -> Outcome {
 fn byte_style() -> ProgressStyle {
     ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+#[derive(Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    instance: InstanceArgs,
+    /// Print all figures as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// Says how an instance is. Succeeds when nothing needs anybody, so that a program can ask.
+pub fn status(args: &StatusArgs) -> Outcome {
+    with(&args.instance.instance, |access| {
+        let Response::Status(status) = access.ask(Request::Status)? else { return unexpected() };
+        let mut out = io::stdout().lock();
+        if args.json {
+            let text = serde_json::to_string(&status).map_err(Failure::new)?;
+            writeln!(out, "{text}")?;
+        } else {
+            status_lines(&mut out, &status)?;
+        }
+        match status.well() {
+            true => Ok(()),
+            false => Err(Failure::new(&status.summary)),
+        }
+    })
+}
+
+fn status_lines(out: &mut dyn Write, status: &Status) -> Outcome {
+    let ago = |millis: u64| if millis == 0 { "none yet".to_owned() } else { time(millis) };
+    let serving = if status.serving { "yes" } else { "no, no server runs" };
+    writeln!(out, "serving      {serving}")?;
+    for lane in &status.lanes {
+        let kind = if lane.large { " (large messages)" } else { "" };
+        let state = match (lane.read_only_since, lane.rebuilding) {
+            (0, false) => "can be written".to_owned(),
+            (0, true) => "its index is being repaired".to_owned(),
+            (since, _) => format!("read-only since {}: {}", time(since), one_line(&lane.reason)),
+        };
+        writeln!(out, "lane {:<7} {state}{kind}", lane.lane)?;
+    }
+    let (free, total) = (size(status.free_bytes), size(status.total_bytes));
+    writeln!(out, "space        {}: {free} of {total} free", status.space)?;
+    let live = status.live_bytes.map_or("unknown".to_owned(), size);
+    let (segments, bytes) = (count(status.segments, "segment"), size(status.log_bytes));
+    writeln!(out, "log          {segments} of {bytes}, {live} of it live")?;
+    let freed = count(status.segments_freed, "segment");
+    writeln!(out, "freed        {freed} with {} since the opening", size(status.freed_bytes))?;
+    writeln!(out, "last scrub   {}", ago(status.scrubbed))?;
+    let failed = count(status.export_failures, "failure");
+    writeln!(out, "last export  {} since the opening, {failed}", ago(status.exported))?;
+    for line in &status.damage {
+        writeln!(out, "damage       {}", one_line(line))?;
+    }
+    if status.more_damage > 0 {
+        writeln!(out, "damage       and {} more", status.more_damage)?;
+    }
+    if status.well() {
+        writeln!(out, "{}", status.summary)?;
+    }
+    Ok(())
 }
 
 pub fn stop(instance: &Path) -> Outcome {

@@ -57,6 +57,8 @@ enum Command {
     Scrub(InstanceArgs),
     /// Make the index of an instance again, and say which messages are lost; nobody may have it open
     Repair(administration::RepairArgs),
+    /// Say how an instance is: whether it serves, what cannot be done and why, room, damage
+    Status(administration::StatusArgs),
     /// Stop the server of an instance as SIGTERM does
     Stop(InstanceArgs),
     /// Try it: an instance in a temporary directory, real mail in and out, then it keeps serving
@@ -130,6 +132,7 @@ pub fn run() -> ExitCode {
         Command::Compact(args) => administration::compact(&args.instance),
         Command::Scrub(args) => administration::scrub(&args.instance),
         Command::Repair(args) => administration::repair(&args),
+        Command::Status(args) => administration::status(&args),
         Command::Stop(args) => administration::stop(&args.instance),
         Command::Demo(args) => demo::run(&args),
         Command::Version => version(),

@@ -13,7 +13,7 @@ use std::sync::{Arc, Weak};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Stats};
+use super::{Engine, Stats, Status};
 use crate::codec::mime;
 use crate::directory::{Account, Alias, NewAccount};
 use crate::error::{Error, Kind, Result};
@@ -127,6 +127,8 @@ pub enum Request {
     Scrub,
     /// Figures. Answer: [`Response::Stats`].
     Stats,
+    /// How the instance is. Answer: [`Response::Status`].
+    Status,
     /// Where the engine listens. Answer: [`Response::Listeners`].
     Listeners,
     /// Stops serving, after the answer [`Response::Done`].
@@ -159,6 +161,8 @@ pub enum Response {
     Scrub(Scrub),
     /// Figures.
     Stats(Stats),
+    /// How the instance is.
+    Status(Box<Status>),
     /// Listeners: name and address with the port it really has.
     Listeners(Vec<(String, String)>),
 }
@@ -451,6 +455,7 @@ pub fn handle_with(
             }))
         }
         Request::Stats => Ok(Response::Stats(engine.stats())),
+        Request::Status => Ok(Response::Status(Box::new(engine.status()?))),
         Request::Listeners => {
             let listeners = engine.listeners();
             let rows = listeners.iter().map(|l| (l.config.name.to_owned(), l.address.to_string()));

@@ -32,9 +32,11 @@ use crate::vfs::os::OsFs;
 
 pub mod admin;
 mod log;
+mod status;
 pub use crate::service::event;
 
 pub use crate::service::event::{Event, EventSink, LogLevel, LogSink};
+pub use status::{LaneStatus, Status};
 
 /// How an engine is opened.
 #[derive(Clone, Default)]
@@ -420,6 +422,17 @@ impl Engine {
     /// What the store can and cannot do at the moment: lanes that are read-only and why, the room on the disk.
     pub fn state(&self) -> StoreState {
         self.store.state()
+    }
+
+    /// How the instance is, all together: whether it serves, what its store can do, what it takes on the disk, what was
+    /// found. Lists a directory and reads a few rows of each index.
+    ///
+    /// # Errors
+    /// `Stopped`, or what the system reports.
+    pub fn status(&self) -> Result<Status> {
+        self.opened()?;
+        let serving = self.running.lock().is_some();
+        Ok(Status::new(serving, self.store.state(), &self.store.usage()?, &self.store.stats()))
     }
 
     /// Figures.

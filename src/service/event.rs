@@ -90,6 +90,19 @@ pub enum Event<'a> {
     SpaceFull,
     /// There is enough space again.
     SpaceAmple,
+    /// Data that was acknowledged is damaged on disk: found when the instance was opened, by a scrub, by an export or by a
+    /// repair of the index. Each finding is told once; the rest is served. `posthouse repair` says what is lost.
+    Damage {
+        /// What and where, in words.
+        finding: &'a str,
+    },
+    /// The index of a lane had failed, was repaired, and serves again. Nothing is lost.
+    IndexRepaired {
+        /// The lane.
+        lane: Lane,
+        /// What had failed, in words.
+        reason: &'a str,
+    },
     /// The engine has stopped serving.
     Stopped,
 }

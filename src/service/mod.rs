@@ -102,6 +102,10 @@ impl Shared {
                 StoreChange::Space(SpaceLevel::Low) => event::Event::SpaceLow,
                 StoreChange::Space(SpaceLevel::Full) => event::Event::SpaceFull,
                 StoreChange::Space(SpaceLevel::Ample) => event::Event::SpaceAmple,
+                StoreChange::Damage { finding } => event::Event::Damage { finding },
+                StoreChange::IndexRepaired { lane, reason } => {
+                    event::Event::IndexRepaired { lane: *lane, reason }
+                }
             });
             if matches!(change, StoreChange::Writable { .. })
                 && let Err(e) = shared.spool.resume()

@@ -605,6 +605,8 @@ impl Committer<'_> {
                 home.shown.keep(tail.lsn);
                 self.core.conditions.rebuilding(self.lane, false);
                 tracing::warn!("lane {}: the index serves again", self.lane.0);
+                self.core.conditions.repaired(self.lane, why);
+                self.core.housekeeper.look();
                 if !self.log_failed && self.core.conditions.healed(self.lane) {
                     self.core.housekeeper.look();
                 }
@@ -627,12 +629,15 @@ impl Committer<'_> {
         let _hold = core.shelf.hold("repair of an index");
         let mut chain = recovery::survey_lane(core.fs.as_ref(), &core.dir, &core.uuid, lane)?;
         chain.end_at(self.log.tail());
-        // What it finds is in the log file; the report is that of the opening.
         let mut report = RecoveryReport::default();
         let (fs, dir, large) = (core.fs.as_ref(), core.dir.as_path(), core.large_lane());
         let mut recovery = Recovery { fs, dir, lane, large, report: &mut report };
         let shard = Shard { dir, uuid: &core.uuid, lane, counters: &core.index_counters };
         let made = recovery.open_shard(&core.fs, &shard, &chain);
+        // The report is that of the opening; what is found later goes to the state, and is told.
+        for line in &report.damage {
+            core.damaged(line);
+        }
         if report.rebuilt > 0 || made.is_err() {
             // Exports that are damaged were set aside: what they showed is needed again.
             super::export::rely_on_newest(core, lane)?;

@@ -687,6 +687,25 @@ fn live_bytes(core: &Core, lane: Lane) -> Result<BTreeMap<u64, i64>> {
     if damaged { Err(super::damaged_row("segment")) } else { Ok(live) }
 }
 
+/// Live bytes of all segments, as far as they are shown; `None` when an index cannot be read now.
+pub(super) fn live_bytes_now(core: &Core) -> Option<u64> {
+    let mut sum = 0_i64;
+    let mut damaged = false;
+    for home in &core.homes {
+        let view = home.index.shard().and_then(|shard| shard.view()).ok()?;
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        view.range(Space::Live, all.0, all.1, &mut |_, value| {
+            match row::decode_live(value) {
+                Ok(bytes) => sum = sum.saturating_add(bytes),
+                Err(_) => damaged = true,
+            }
+            true
+        })
+        .ok()?;
+    }
+    if damaged { None } else { Some(u64::try_from(sum).unwrap_or(0)) }
+}
+
 /// A lane's segments that nobody writes to any more, with their live bytes.
 fn candidates(core: &Core, lane: Lane) -> Result<Vec<Candidate>> {
     // Read before the index is: what was written to a segment that was left before this is shown by then.

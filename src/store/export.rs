@@ -709,6 +709,8 @@ pub struct Exports {
     pub written: AtomicU64,
     /// See `made`.
     pub failed: AtomicU64,
+    /// When the last one was made, in milliseconds since 1970; 0: none since the opening.
+    pub last: AtomicU64,
 }
 
 #[derive(Default)]
@@ -742,6 +744,7 @@ impl Exports {
             made: AtomicU64::new(0),
             written: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            last: AtomicU64::new(0),
         }
     }
 
@@ -832,6 +835,12 @@ pub(super) fn export_lane(core: &Core, lane: Lane) -> Result<Exported> {
         _ => return done,
     };
     counter.fetch_add(1, Ordering::Relaxed);
+    if let Err(e) = &done
+        && e.kind() == Kind::Corrupt
+    {
+        // Nothing of the lane's log is freed any more until this is mended.
+        core.damaged(e.message());
+    }
     done
 }
 
@@ -884,6 +893,7 @@ fn attempt(core: &Core, lane: Lane) -> Result<Exported> {
     core.exports.made.fetch_add(1, Ordering::Relaxed);
     core.exports.written.fetch_add(exported.bytes, Ordering::Relaxed);
     home.exported.store(lsn, Ordering::Release);
+    core.exports.last.store(core.clock.unix_millis(), Ordering::Relaxed);
     // What remains of older ones is only space; the next export removes it.
     for entry in entries(fs, &core.dir)? {
         let old = [SUFFIX, ".bad"].iter().find_map(|suffix| parse_name(&entry.name, suffix));

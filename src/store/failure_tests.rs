@@ -388,7 +388,18 @@ fn an_index_that_cannot_be_repaired_makes_the_lane_read_only_until_it_can() {
     assert!(error.message().contains("the index cannot be repaired"), "{error}");
     on.store(false, Ordering::Release);
     until("writable", || store.state().lanes[0].read_only.is_none());
-    until("told", || changes.lock().len() == 2);
+    until("told", || changes.lock().len() == 3);
+    assert!(
+        matches!(
+            &changes.lock()[..],
+            [
+                StoreChange::ReadOnly { .. },
+                StoreChange::IndexRepaired { lane: Lane(0), .. },
+                StoreChange::Writable { .. }
+            ]
+        ),
+        "{changes:?}"
+    );
     assert_eq!(contents(&store, A), [b"one\r\n".to_vec()]);
     send(&store, A, b"three\r\n").wait().unwrap();
     assert_eq!(contents(&store, A), [b"one\r\n".to_vec(), b"three\r\n".to_vec()]);
@@ -639,4 +650,63 @@ fn a_message_that_has_no_room_does_not_close_the_lane_to_deletions() {
     assert!(refused > 0);
     assert_eq!(store.state().lanes[0].read_only, None);
     healthy(&store);
+}
+
+#[test]
+fn what_a_repair_of_the_index_finds_in_the_log_is_told_and_kept() {
+    let (fs, _, dir) = memory_of(1);
+    let store = opened(&fs, &dir);
+    inbox(&store, A);
+    for n in 0..3 {
+        send(&store, A, &pattern(3000, n)).wait().unwrap();
+    }
+    assert_eq!(store.state().damage, Vec::<String>::new());
+    let changes = told(&store);
+    // The second message is damaged, and the index is lost: it has to be made again from what is left.
+    let path = segment::path(&dir, 0, 1);
+    let bytes = vfs::read_small(&fs, &path, u64::MAX).unwrap();
+    let at = memchr::memmem::find(&bytes, &pattern(3000, 1)[100..200]).unwrap();
+    fs.open(&path, Open::ReadWrite).unwrap().write_at(&[bytes[at] ^ 1], at as u64).unwrap();
+    for round in 0..2 {
+        let mark = index::redb::mark_of(&dir.join(INDEX_DIRECTORY).join("00.redb"));
+        fs.open(&mark, Open::Create).unwrap();
+        let slot::Shown::Shard(shard) = store.handle.core.homes[0].index.get() else {
+            panic!("no shard")
+        };
+        shard.poison();
+        drop(shard);
+        assert_eq!(store.mailbox_scan(A, MailboxId::INBOX, 0, 9).unwrap().len(), 2);
+        let repaired = |change: &&StoreChange| matches!(change, StoreChange::IndexRepaired { .. });
+        until("told", || changes.lock().iter().filter(repaired).count() == round + 1);
+    }
+    let damage = store.state().damage;
+    assert_eq!(damage.len(), 1, "each place once: {damage:?}");
+    assert!(damage[0].contains("00-0000000000000001.phl"), "{damage:?}");
+    let found: Vec<StoreChange> = changes
+        .lock()
+        .iter()
+        .filter(|change| matches!(change, StoreChange::Damage { .. }))
+        .cloned()
+        .collect();
+    assert_eq!(found, [StoreChange::Damage { finding: damage[0].clone() }]);
+    // Who asks later is told as well.
+    let later = told(&store);
+    until("told", || later.lock().first() == found.first());
+}
+
+#[test]
+fn what_the_log_takes_is_known_also_while_an_index_is_gone() {
+    let (fs, _, dir) = memory_of(1);
+    let store = opened(&fs, &dir);
+    inbox(&store, A);
+    for n in 0..10 {
+        send(&store, A, &pattern(3000, n)).wait().unwrap();
+    }
+    assert_eq!(contents(&store, A).len(), 10);
+    let usage = store.usage().unwrap();
+    assert_eq!(usage.segments, segments(&fs, &dir) as u64);
+    let live = usage.live_bytes.unwrap();
+    assert!(live >= 30_000 && live < 35_000 && usage.log_bytes >= live, "{usage:?}");
+    store.handle.core.homes[0].index.fail(slot::rebuilding());
+    assert_eq!(store.usage().unwrap().live_bytes, None);
 }

@@ -101,7 +101,9 @@ pub use repair::{RepairOptions, RepairReport};
 pub use scrub::{ScrubOptions, ScrubReport, ScrubSink};
 pub use shelf::Hold;
 pub use space::SpaceLevel;
-pub use state::{Admission, IndexState, LaneState, ReadOnly, StateSink, StoreChange, StoreState};
+pub use state::{
+    Admission, IndexState, LaneState, ReadOnly, Scrubbed, StateSink, StoreChange, StoreState, Usage,
+};
 pub use ticket::{Completion, Ticket};
 
 use commit::{Done, Transaction};
@@ -270,6 +272,8 @@ pub struct Core {
     compacting: Mutex<compaction::Kept>,
     compact_counters: CompactCounters,
     scrub_counters: ScrubCounters,
+    /// The last scrub that came to its end.
+    scrubbed: Mutex<Option<Scrubbed>>,
     maintenance: Maintenance,
     clock: Arc<dyn Clock>,
     conditions: Conditions,
@@ -433,6 +437,13 @@ impl Core {
             if let Err(LargeJob::End { then, .. }) = self.large.jobs.push(end) {
                 then(Err(stopped()));
             }
+        }
+    }
+
+    /// Damage was met: it is kept, and told.
+    fn damaged(&self, finding: &str) {
+        if self.conditions.damaged(finding) {
+            self.housekeeper.look();
         }
     }
 
@@ -783,6 +794,7 @@ impl Store {
             compacting: Mutex::default(),
             compact_counters: CompactCounters::default(),
             scrub_counters: ScrubCounters::default(),
+            scrubbed: Mutex::default(),
             maintenance: Maintenance::default(),
             fs,
             dir: dir.to_path_buf(),
@@ -807,6 +819,9 @@ impl Store {
             lock: Mutex::new(Some(lock)),
             report,
         });
+        for line in &core.report.damage {
+            core.conditions.damaged(line);
+        }
         // From here on dropping the handle ends what was started.
         let store = Store { handle: Arc::new(Handle { core: core.clone() }) };
         for (number, mut log) in (0_u8..).zip(logs) {
@@ -1181,9 +1196,48 @@ impl Store {
     /// What the store can and cannot do at the moment.
     pub fn state(&self) -> StoreState {
         let core = &self.handle.core;
-        let (free_bytes, total_bytes) = core.space.figures();
+        let mut figures = core.space.figures();
+        if figures == (u64::MAX, u64::MAX)
+            && let Ok(vfs::Space { free, total }) = core.fs.space(&core.dir)
+        {
+            // The housekeeper has not looked yet.
+            figures = (free, total);
+        }
+        let (free_bytes, total_bytes) = figures;
         let (lanes, space) = (core.conditions.lanes(), core.space.level());
-        StoreState { lanes, space, free_bytes, total_bytes }
+        let (damage, more_damage) = core.conditions.damage();
+        StoreState {
+            lanes,
+            space,
+            free_bytes,
+            total_bytes,
+            damage,
+            more_damage,
+            scrubbed: *core.scrubbed.lock(),
+            exported: core.exports.last.load(Ordering::Relaxed),
+        }
+    }
+
+    /// What the log takes on the disk now. Lists a directory and reads a few rows of each index; waits for none that is
+    /// being repaired.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn usage(&self) -> Result<Usage> {
+        let core = &self.handle.core;
+        let directory = core.dir.join(segment::DIRECTORY);
+        let entries =
+            core.fs.read_dir(&directory).map_err(|e| Error::io("list", &directory, &e))?;
+        let mut usage = Usage { live_bytes: compaction::live_bytes_now(core), ..Usage::default() };
+        for entry in &entries {
+            if segment::parse_name(&entry.name, ".phl").is_some() {
+                usage.segments = usage.segments.saturating_add(1);
+                usage.log_bytes = usage.log_bytes.saturating_add(entry.len);
+            } else {
+                usage.spare_bytes = usage.spare_bytes.saturating_add(entry.len);
+            }
+        }
+        Ok(usage)
     }
 
     /// Whether mail can be taken now. Costs two reads of memory.

@@ -40,7 +40,7 @@ use super::index::row::{self, Place};
 use super::index::{IndexView, Space};
 use super::record::Record;
 use super::segment::{self, Found, HEADER_BYTES, Scanner};
-use super::{Change, Core, Lane, MessageId, RecipientState, Ticket, recovery};
+use super::{Change, Core, Lane, MessageId, RecipientState, Scrubbed, Ticket, recovery};
 use crate::error::{Kind, Result};
 
 /// Messages whose references are counted at once.
@@ -176,6 +176,8 @@ impl Run {
         }
         if self.todo.is_empty() {
             core.scrub_counters.runs.fetch_add(1, Ordering::Relaxed);
+            let findings = (self.report.findings.len() as u64).saturating_add(self.beyond);
+            *core.scrubbed.lock() = Some(Scrubbed { ended: core.clock.unix_millis(), findings });
             if self.beyond > 0 {
                 self.report.findings.push(format!("and {} more findings", self.beyond));
             }
@@ -197,6 +199,7 @@ impl Run {
         if let Some(ScrubSink(call)) = &core.options.on_scrub {
             call(&line);
         }
+        core.damaged(&line);
         if self.report.findings.len() < FINDINGS {
             self.report.findings.push(line);
         } else {

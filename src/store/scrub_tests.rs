@@ -91,6 +91,23 @@ fn damage_in_segments_and_exports_is_found_and_told() {
     assert_eq!(report.findings.len(), 3, "{report:?}");
     assert_eq!(*told.lock(), report.findings);
     assert_eq!(store.stats().scrub_findings, 3);
+    let state = store.state();
+    assert_eq!(state.damage, report.findings);
+    assert_eq!(state.scrubbed.unwrap().findings, 3);
+    assert!(state.scrubbed.unwrap().ended > 0 && state.exported > 0, "{state:?}");
+    // The host is told of each once, also when it asks later.
+    let changes = Arc::new(Mutex::new(Vec::new()));
+    let sink = changes.clone();
+    store.on_state(move |change| sink.lock().push(change.clone()));
+    scrub(&store);
+    let clock = SystemClock::new();
+    while changes.lock().len() < 3 {
+        assert!(clock.now().0 < 20_000, "{changes:?}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    let damage = |line: &String| StoreChange::Damage { finding: line.clone() };
+    let expected: Vec<StoreChange> = report.findings.iter().map(damage).collect();
+    assert_eq!(*changes.lock(), expected);
     assert!(report.findings.iter().any(|line| line.contains(&name)), "{report:?}");
     let names = |lane: u8| format!("{lane:02x}-0000000000000001.phl");
     for lane in [lane, store.lanes()] {

@@ -56,7 +56,41 @@ pub struct StoreState {
     pub free_bytes: u64,
     /// Bytes of the file system.
     pub total_bytes: u64,
+    /// Damage to acknowledged data that was met since the store was opened, by opening it, by scrubs, by repairs of the
+    /// index, by exports: one line each, each line once, at most [`DAMAGE_LINES`].
+    pub damage: Vec<String>,
+    /// Findings beyond those.
+    pub more_damage: u64,
+    /// The last scrub that came to its end since the store was opened.
+    pub scrubbed: Option<Scrubbed>,
+    /// When the last export of an index was made, in milliseconds since 1970; 0: none since the store was opened.
+    pub exported: u64,
 }
+
+/// What the log of a store takes on the disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Segments of all lanes.
+    pub segments: u64,
+    /// Bytes of their files, with what is allocated ahead.
+    pub log_bytes: u64,
+    /// Bytes of files that are kept ready for segments.
+    pub spare_bytes: u64,
+    /// Bytes of segments that messages need which somebody refers to; `None` while an index is being repaired.
+    pub live_bytes: Option<u64>,
+}
+
+/// A scrub that came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// When, in milliseconds since 1970-01-01T00:00:00Z.
+    pub ended: u64,
+    /// What it found.
+    pub findings: u64,
+}
+
+/// Most lines of damage that are kept and told.
+pub const DAMAGE_LINES: usize = 1000;
 
 /// Whether mail can be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +118,18 @@ pub enum StoreChange {
     },
     /// There is more or less room.
     Space(SpaceLevel),
+    /// Acknowledged data was found to be damaged. The rest is served.
+    Damage {
+        /// What and where, in words.
+        finding: String,
+    },
+    /// The index of a lane had failed and serves again: nothing is lost by that.
+    IndexRepaired {
+        /// The lane.
+        lane: Lane,
+        /// What had failed, in words.
+        reason: String,
+    },
 }
 
 /// Called for every change, on the housekeeper's thread, under no lock. Must be short and must not close the store.
@@ -101,6 +147,13 @@ pub struct Conditions {
     untold: Mutex<VecDeque<StoreChange>>,
     sink: Mutex<Option<StateSink>>,
     told_space: Mutex<SpaceLevel>,
+    damage: Mutex<Damage>,
+}
+
+#[derive(Default)]
+struct Damage {
+    lines: Vec<String>,
+    more: u64,
 }
 
 #[derive(Default)]
@@ -127,7 +180,37 @@ impl Conditions {
             untold: Mutex::default(),
             sink: Mutex::new(None),
             told_space: Mutex::default(),
+            damage: Mutex::default(),
         }
+    }
+
+    /// Damage was met. Tells it when it is news; whether it is.
+    pub fn damaged(&self, finding: &str) -> bool {
+        {
+            let mut damage = self.damage.lock();
+            if damage.lines.iter().any(|line| line == finding) {
+                return false;
+            }
+            if damage.lines.len() >= DAMAGE_LINES {
+                // Whether it is news cannot be told any more, and nobody reads on here.
+                damage.more = damage.more.saturating_add(1);
+                return false;
+            }
+            damage.lines.push(finding.to_owned());
+        }
+        self.tell(StoreChange::Damage { finding: finding.to_owned() });
+        true
+    }
+
+    /// The damage that was met, and how much there is beyond.
+    pub fn damage(&self) -> (Vec<String>, u64) {
+        let damage = self.damage.lock();
+        (damage.lines.clone(), damage.more)
+    }
+
+    /// A lane's index serves again.
+    pub fn repaired(&self, lane: Lane, reason: &Error) {
+        self.tell(StoreChange::IndexRepaired { lane, reason: reason.message().to_owned() });
     }
 
     /// Whether any lane is read-only.
@@ -231,6 +314,9 @@ impl Conditions {
             if let Some(ReadOnly { reason, .. }) = state.read_only {
                 self.tell(StoreChange::ReadOnly { lane: state.lane, reason });
             }
+        }
+        for finding in self.damage().0 {
+            self.tell(StoreChange::Damage { finding });
         }
         *self.told_space.lock() = SpaceLevel::Ample;
         self.space(space);

@@ -110,6 +110,10 @@ int main(int argc, char **argv)
     ph_scrub *scrub = NULL;
     ph_scrub_options scrub_options = PH_SCRUB_OPTIONS_INIT;
     ph_scrub_totals scrubbed = PH_SCRUB_TOTALS_INIT;
+    ph_store_state *state = NULL;
+    ph_store_totals store = PH_STORE_TOTALS_INIT;
+    ph_store_lane lane = PH_STORE_LANE_INIT;
+    uint32_t lanes = 0;
     ph_check_row finding = PH_CHECK_ROW_INIT;
     ph_bytes report;
     ph_check_totals totals = PH_CHECK_TOTALS_INIT;
@@ -176,6 +180,25 @@ int main(int argc, char **argv)
     CHECK(ph_scrub_next(scrub, &finding, &err) == PH_END);
     OK(ph_scrub_json(scrub, &report, &err));
     CHECK(report.len > 0);
+    OK(ph_engine_store_state(two.engine, &state, &err));
+    OK(ph_store_state_totals(state, &store, &err));
+    CHECK(store.space == PH_SPACE_AMPLE && store.serving == 1 && store.damage == 0);
+    CHECK(store.lanes >= 2 && store.read_only_lanes == 0 && store.rebuilding_lanes == 0);
+    CHECK(store.segments > 0 && store.log_bytes > 0 && store.live_bytes > 0 && store.live_bytes < store.log_bytes);
+    CHECK(store.total_bytes >= store.free_bytes && store.free_bytes > 0);
+    CHECK(store.scrubs == 1 && store.scrubbed > 0 && store.scrub_findings == 0);
+    while (ph_store_state_next(state, &lane, &err) == PH_OK) {
+        CHECK(lane.lane == lanes && lane.read_only_since == 0 && lane.reason.len == 0 && lane.rebuilding == 0);
+        lanes++;
+        CHECK(lane.large == (lanes == store.lanes));
+    }
+    CHECK(lanes == store.lanes);
+    lane.struct_size = 3;
+    CHECK(ph_store_state_next(state, &lane, &err) == PH_E_STRUCT_SIZE);
+    OK(ph_store_state_json(state, &report, &err));
+    CHECK(report.len > 0);
+    CHECK(ph_engine_store_state(two.engine, NULL, &err) == PH_E_NULL);
+    CHECK(ph_store_state_totals(NULL, &store, &err) == PH_E_NULL);
     OK(ph_message_open(two.engine, id, &message, &err));
     CHECK(one.dropped == 0 && two.dropped == 0);
     OK(ph_engine_close(two.engine, &err)); /* while it serves */
@@ -192,6 +215,8 @@ int main(int argc, char **argv)
     ph_check_free(check);
     ph_compact_free(compact);
     ph_scrub_free(scrub);
+    OK(ph_store_state_json(state, &report, &err)); /* outlives the engine */
+    ph_store_state_free(state);
     ph_mailbox_free(mailboxes);
     ph_queue_free(queue);
     ph_account_free(accounts);
@@ -217,6 +242,7 @@ int main(int argc, char **argv)
     ph_check_free(NULL);
     ph_compact_free(NULL);
     ph_scrub_free(NULL);
+    ph_store_state_free(NULL);
     ph_listener_free(NULL);
     ph_mailbox_free(NULL);
     ph_message_free(NULL);

@@ -28,6 +28,7 @@ const FILES: &[(&str, &str)] = &[
     ("check", "The engine: verification"),
     ("compact", "The engine: giving space back"),
     ("scrub", "The engine: finding damage early"),
+    ("store_state", "The engine: how its store is"),
     ("repair", "Repair of an instance"),
     ("smtp_server", "Sessions: ph_smtp_server"),
     ("pop3_server", "Sessions: ph_pop3_server"),

@@ -54,30 +54,25 @@ pub struct IndexCounters {
 
 /// The file under redb.
 struct Backend {
-    file: Arc<dyn File>,
     counters: Arc<IndexCounters>,
     access: Arc<Access>,
 }
 
-/// Whether redb may still touch its file. Closed for good, it waits for calls that run: afterwards another
-/// database may open the file, whatever holds on to this one.
-#[derive(Default)]
-struct Access(RwLock<Shut>);
-
-#[derive(Default)]
-struct Shut(bool);
+/// The file, as long as redb may touch it. Shut for good, it waits for calls that run and closes the file: afterwards
+/// another database may open the file, or it is removed (which not every system does with a file that is open),
+/// whatever holds on to this database.
+struct Access(RwLock<Option<Arc<dyn File>>>);
 
 impl Access {
     fn shut(&self) {
-        self.0.write().0 = true;
+        *self.0.write() = None;
     }
 
-    fn with<T>(&self, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let shut = self.0.read();
-        if shut.0 {
-            return Err(io::Error::other("the index was given up"));
+    fn with<T>(&self, call: impl FnOnce(&dyn File) -> io::Result<T>) -> io::Result<T> {
+        match self.0.read().as_deref() {
+            Some(file) => call(file),
+            None => Err(io::Error::other("the index was given up")),
         }
-        call()
     }
 }
 
@@ -89,25 +84,25 @@ impl std::fmt::Debug for Backend {
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        self.access.with(|| self.file.len())
+        self.access.with(|file| file.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.access.with(|| vfs::read_exact_at(self.file.as_ref(), out, offset))
+        self.access.with(|file| vfs::read_exact_at(file, out, offset))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.access.with(|| self.file.set_len(len))
+        self.access.with(|file| file.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
         self.counters.syncs.fetch_add(1, Ordering::Relaxed);
-        self.access.with(|| self.file.sync_data())
+        self.access.with(|file| file.sync_data())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.counters.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        self.access.with(|| self.file.write_at(data, offset))
+        self.access.with(|file| file.write_at(data, offset))
     }
 }
 
@@ -182,8 +177,8 @@ impl Redb {
         verify: Verify,
     ) -> Result<Redb> {
         let file = fs.open(path, Open::Create).map_err(|e| Error::io("open", path, &e))?;
-        let access = Arc::<Access>::default();
-        let backend = Backend { file, counters: counters.clone(), access: access.clone() };
+        let access = Arc::new(Access(RwLock::new(Some(file))));
+        let backend = Backend { counters: counters.clone(), access: access.clone() };
         let poisoned = AtomicBool::new(false);
         let health = Arc::new(Health { fs: Arc::clone(fs), path: path.to_path_buf(), poisoned });
         let database = health.guarded(|| {
@@ -412,5 +407,19 @@ mod tests {
         assert_eq!(damaged.unwrap_err().kind(), Kind::Corrupt);
         assert!(fs.metadata(&mark_of(&path)).is_ok());
         assert_eq!(health.guarded(|| Ok(5)).unwrap_err().kind(), Kind::Rebuilding);
+    }
+
+    #[test]
+    fn a_shard_that_was_given_up_has_closed_its_file_although_somebody_reads_it() {
+        let fs: Arc<dyn Fs> = Arc::new(Disk::new());
+        fs.create_dir_all(Path::new("/s/index")).unwrap();
+        let path = Path::new("/s/index/00.redb");
+        let shard = Redb::open(&fs, path, &Arc::default(), Verify::Nothing).unwrap();
+        let file = Arc::downgrade(shard.access.0.read().as_ref().unwrap());
+        let view = shard.view().unwrap();
+        assert!(file.upgrade().is_some());
+        shard.abandon();
+        assert!(file.upgrade().is_none());
+        assert_eq!(view.get(Space::Meta, b"x").unwrap_err().kind(), Kind::Rebuilding);
     }
 }

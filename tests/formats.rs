@@ -799,9 +799,9 @@ fn the_documents_record_header_is_the_one_that_is_written() {
     assert_eq!(at("bytes of the body").1, header.body_len.to_le_bytes());
     assert_eq!(at("| type |").1, [17]);
     assert_eq!(at("version of the type's body").1, [1]);
-    assert_eq!(at("flags:").1, header.flags.to_le_bytes());
+    assert_eq!(at("flags, the sum").1, header.flags.to_le_bytes());
     assert_eq!(at("CRC32C of the body").1, header.body_crc.to_le_bytes());
-    assert_eq!(at("LSN: 1 more").1, header.lsn.to_le_bytes());
+    assert_eq!(at("1 more than the record").1, header.lsn.to_le_bytes());
     assert_eq!(at("LSN minus").1, header.durable_delta.to_le_bytes());
     let (place, crc) = at("CRC32C of bytes 4 to 31");
     assert_eq!((place, crc), (0, crc32c::crc32c_append(77, &bytes[4..]).to_le_bytes().to_vec()));

@@ -69,7 +69,7 @@ fn converse(input: &[u8], sizes: &[u8]) -> (Vec<u8>, Vec<String>, bool) {
         }
         output.append(&mut out);
         if wait {
-            assert!(pending.len() < 96, "no more than a line waits");
+            assert!(pending.len() <= 96, "no more than a line waits");
             if rest.is_empty() {
                 return (output, events, false);
             }

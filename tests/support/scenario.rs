@@ -360,8 +360,16 @@ impl World {
         Ok(Sent { id: Some(id), uids })
     }
 
-    pub fn expunge(&self, account: AccountId, mut uids: Vec<u32>) -> Outcome<()> {
+    /// Those of the UIDs that were given so far: what a failure refused may get its UID later, for another message.
+    fn given(&self, account: AccountId, mut uids: Vec<u32>) -> Vec<u32> {
+        let asked = lock(&self.model.asked);
+        uids.retain(|uid| asked.iter().any(|asked| asked.uids.get(&account) == Some(uid)));
         uids.sort_unstable();
+        uids
+    }
+
+    pub fn expunge(&self, account: AccountId, uids: Vec<u32>) -> Outcome<()> {
+        let uids = self.given(account, uids);
         let number = self.ask(Operation::Expunge { account, uids: uids.clone() });
         let result = self.store().and_then(|store| {
             let change = Change::Expunge { account, mailbox: MailboxId::INBOX, uids };
@@ -398,12 +406,14 @@ impl World {
     }
 
     pub fn flags(&self, account: AccountId, uids: Vec<u32>, flags: u32) -> Outcome<()> {
+        let uids = self.given(account, uids);
         let number = self.ask(Operation::Flags { account, uids: uids.clone(), flags });
         let (mailbox, remove) = (MailboxId::INBOX, u32::MAX);
         self.change(number, account, Change::Flags { account, mailbox, uids, add: flags, remove })
     }
 
     pub fn move_to_archive(&self, account: AccountId, uids: Vec<u32>) -> Outcome<()> {
+        let uids = self.given(account, uids);
         let number = self.ask(Operation::Move { account, uids: uids.clone() });
         let change = Change::Move { account, from: MailboxId::INBOX, to: ARCHIVE, uids };
         self.change(number, account, change)

@@ -33,7 +33,7 @@ use super::index::apply::{Applier, Position};
 use super::index::redb::{IndexCounters, Redb, Verify, mark_of};
 use super::index::{self, Batch, IndexKv, Space, row};
 use super::lane::Tail;
-use super::record::{FLAG_BEGIN, FLAG_END, Header, Record};
+use super::record::{ALIGN, FLAG_BEGIN, FLAG_END, Header, Record};
 use super::segment::{self, Found, HEADER_BYTES, Scanner, SegmentHeader};
 use crate::error::{Error, Kind, Result};
 use crate::vfs::{Fs, Open};
@@ -682,27 +682,33 @@ impl Recovery<'_> {
         let reading = |e: std::io::Error| Error::io("read", path, &e);
         let (mut end, mut next) = (at, lsn);
         // No longer than a group, or what a large body writes between two syncs.
-        let mut uncertain: VecDeque<(u64, u64)> = VecDeque::new();
+        let mut uncertain: VecDeque<(u64, Header)> = VecDeque::new();
         while let Found::Record(h) = scanner.record(end).map_err(reading)?
             && h.lsn == next
         {
-            uncertain.push_back((next, end));
-            while uncertain.front().is_some_and(|(lsn, _)| *lsn <= h.durable_lsn()) {
+            uncertain.push_back((end, h));
+            while uncertain.front().is_some_and(|(_, first)| first.lsn <= h.durable_lsn()) {
                 uncertain.pop_front();
             }
             end = end.saturating_add(h.record_len());
             next = next.saturating_add(1);
         }
         let file = self.fs.open(path, Open::ReadWrite).map_err(|e| Error::io("open", path, &e))?;
-        let mut from = uncertain.front().map_or(end, |(_, at)| *at);
-        while from < end {
-            let len = usize::try_from(end.saturating_sub(from)).unwrap_or(REWRITE).min(REWRITE);
-            let bytes = scanner.bytes(from, len).map_err(reading)?;
-            if bytes.is_empty() {
-                break;
+        let mut from = uncertain.front().map_or(end, |(at, _)| *at);
+        let mut again = Vec::new();
+        let last = uncertain.len().saturating_sub(1);
+        for (index, (at, header)) in uncertain.iter().enumerate() {
+            let Some(bytes) = scanner.whole(*at, header).map_err(reading)? else {
+                let why = format!("{} at offset {at}: each reading differs", path.display());
+                return Err(Error::new(Kind::Io, why));
+            };
+            again.extend_from_slice(bytes);
+            again.resize(again.len().next_multiple_of(ALIGN as usize), 0);
+            if again.len() >= REWRITE || index == last {
+                file.write_at(&again, from).map_err(|e| Error::io("write", path, &e))?;
+                from = from.saturating_add(again.len() as u64);
+                again.clear();
             }
-            file.write_at(bytes, from).map_err(|e| Error::io("write", path, &e))?;
-            from = from.saturating_add(bytes.len() as u64);
         }
         file.sync_data().map_err(|e| Error::io("sync", path, &e))
     }

@@ -345,6 +345,29 @@ impl<'a> Scanner<'a> {
         )
     }
 
+    /// Header and body of a record that was found at an offset, verified where they are given out: what is written again
+    /// must not be what was read wrong. `None` when they do not fit, twice.
+    pub fn whole(&mut self, at: u64, found: &Header) -> io::Result<Option<&[u8]>> {
+        let len = HEADER_LEN.saturating_add(found.body_len as usize);
+        for again in [false, true] {
+            if again {
+                self.window.clear();
+            }
+            let salt = self.salt;
+            let bytes = self.bytes(at, len)?;
+            let header = bytes.first_chunk().and_then(|bytes| Header::decode(bytes, salt));
+            let body = bytes.get(HEADER_LEN..).unwrap_or_default();
+            let fits = header.as_ref() == Some(found)
+                && body.len() == found.body_len as usize
+                && crc32c::crc32c(body) == found.body_crc;
+            if fits {
+                // Borrowed anew: nothing is read between.
+                return self.bytes(at, len).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
     /// The body of a record that was found at an offset.
     pub fn body(&mut self, at: u64, header: &Header) -> io::Result<&[u8]> {
         self.bytes(at.saturating_add(HEADER_LEN as u64), header.body_len as usize)

@@ -11,6 +11,8 @@ use super::tests::{
 };
 use super::*;
 use crate::time::SystemClock;
+use crate::vfs::Fs;
+use crate::vfs::Open;
 use crate::vfs::os::OsFs;
 use crate::vfs::sim::{Disk, Lot};
 

@@ -8,6 +8,8 @@ use super::tests::{contents, envelope, healthy, inbox, pattern, put_body, read, 
 use super::*;
 use crate::time::SystemClock;
 use crate::vfs::File;
+use crate::vfs::Fs;
+use crate::vfs::Open;
 use crate::vfs::sim::Disk;
 
 const PAGE: usize = 4096;

@@ -6,9 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::index::slot;
 use super::tests::{contents, envelope, healthy, inbox, memory_of, pattern, put_body, read, send};
 use super::*;
+use crate::sync::Mutex;
+use crate::time::Clock;
 use crate::time::SystemClock;
+use crate::vfs::Fs;
+use crate::vfs::Open;
 use crate::vfs::sim::{Disk, Operation};
 
 const A: AccountId = AccountId(1);

@@ -7,8 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::index::{Space, row};
 use super::tests::{envelope, healthy, inbox, memory, pattern, put_body, read, send};
 use super::*;
+use crate::sync::Mutex;
+use crate::time::Clock;
 use crate::time::SystemClock;
+use crate::vfs::Fs;
+use crate::vfs::Open;
 use crate::vfs::sim::Disk;
+use std::time::Duration;
 
 const A: AccountId = AccountId(1);
 

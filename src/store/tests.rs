@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::format::Format;
 use super::*;
 use crate::time::SystemClock;
+use crate::vfs::Fs;
+use crate::vfs::Open;
 use crate::vfs::os::OsFs;
 use crate::vfs::sim::Disk;
 

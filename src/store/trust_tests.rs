@@ -6,8 +6,12 @@ use std::sync::Arc;
 
 use super::tests::{contents, envelope, healthy, inbox, memory_of, pattern, put_body, send};
 use super::*;
+use crate::sync::Mutex;
 use crate::time::SystemClock;
+use crate::vfs::Fs;
+use crate::vfs::Open;
 use crate::vfs::sim::{Disk, Operation};
+use std::time::Duration;
 
 const A: AccountId = AccountId(1);
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::vfs::Fs;
 
 const OTHER: MailboxId = MailboxId(2);
 

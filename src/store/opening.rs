@@ -204,6 +204,8 @@ impl Store {
                 ballast: options.ballast_bytes,
             },
         ));
+        // Before anything is taken in; the ballast is there, if it can be, when the store is open.
+        space.measure();
         let counters = Arc::new(LogCounters::default());
         let index_counters = Arc::new(IndexCounters::default());
         let mut report = RecoveryReport::default();

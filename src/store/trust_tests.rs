@@ -287,6 +287,23 @@ fn a_torn_end_of_a_recycled_segment_is_a_torn_end_and_nothing_old_comes_back() {
     assert_eq!(reopened.recovery_report().damage, Vec::<String>::new());
     assert_eq!(contents(&reopened, A), sent);
     healthy(&reopened);
+    // The segment behind it is freed: nobody says any more where this one ends, and what is old there is no damage.
+    let active = || reopened.handle.core.settings[0].active.load(Ordering::Acquire);
+    let mut more = send(&reopened, A, &pattern(3000, 2000)).wait().unwrap().uids;
+    let next = active();
+    assert!(next > tail.segment);
+    while active() == next {
+        more.extend(send(&reopened, A, &pattern(3000, 2001)).wait().unwrap().uids);
+    }
+    expunge(&reopened, A, more);
+    assert_eq!(contents(&reopened, A), sent);
+    reopened.export().unwrap();
+    let options = CompactOptions { below_percent: 1, ..CompactOptions::default() };
+    let report = reopened.compact(&options).unwrap();
+    let there = |number| reopened.handle.core.fs.metadata(&segment::path(&dir, 0, number)).is_ok();
+    assert_eq!((there(tail.segment), there(next)), (true, false), "{report:?}");
+    assert_eq!(contents(&reopened, A), sent);
+    healthy(&reopened);
     // The last write came only in part to the disk: the rest is still what stood there before.
     for torn in [8, 700, 1900] {
         let state = killed.copy();

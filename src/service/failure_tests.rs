@@ -68,7 +68,10 @@ impl House {
         let events: super::event::EventSink = Arc::new(move |event: &Event<'_>| {
             sink.lock().push(match event {
                 Event::StoreReadOnly { lane, reason } => {
-                    assert!(reason.contains("cannot sync /instance/seg/"), "{reason}");
+                    assert!(
+                        reason.replace('\\', "/").contains("cannot sync /instance/seg/"),
+                        "{reason}"
+                    );
                     format!("read-only {}", lane.0)
                 }
                 Event::StoreWritable { lane } => format!("writable {}", lane.0),

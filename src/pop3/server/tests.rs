@@ -348,7 +348,10 @@ fn converse<'p>(pieces: impl Iterator<Item = &'p [u8]>) -> Outcome {
                 break;
             }
         }
-        assert!(outcome.closed || pending.len() < 96, "the machine leaves lines to wait, not more");
+        assert!(
+            outcome.closed || pending.len() <= 96,
+            "the machine leaves lines to wait, not more"
+        );
         if outcome.closed {
             break;
         }

@@ -121,7 +121,7 @@ impl Smtp {
     /// Connects, reads the greeting, says EHLO.
     pub fn connect(address: SocketAddr) -> Result<Smtp, Failure> {
         let mut smtp = Smtp(Wire::connect(address)?);
-        smtp.expect("the greeting", b'2')?;
+        smtp.answered("the greeting", b'2')?;
         smtp.command("EHLO demo.example.test")?;
         Ok(smtp)
     }
@@ -138,7 +138,7 @@ impl Smtp {
     pub fn log_in(&mut self, login: &str, password: &str) -> Result<(), Failure> {
         let response = STANDARD.encode(format!("\0{login}\0{password}"));
         self.0.send(format!("AUTH PLAIN {response}\r\n").as_bytes())?;
-        self.expect("AUTH PLAIN", b'2')?;
+        self.answered("AUTH PLAIN", b'2')?;
         Ok(())
     }
 
@@ -151,11 +151,11 @@ impl Smtp {
         }
         envelope.push_str("DATA\r\n");
         self.0.send(envelope.as_bytes())?;
-        self.expect("MAIL", b'2')?;
+        self.answered("MAIL", b'2')?;
         for to in to {
-            self.expect(&format!("RCPT TO:<{to}>"), b'2')?;
+            self.answered(&format!("RCPT TO:<{to}>"), b'2')?;
         }
-        self.expect("DATA", b'3')?;
+        self.answered("DATA", b'3')?;
         let mut out = Vec::with_capacity(message.len() + message.len() / 64 + 8);
         for line in message.split_inclusive(|b| *b == b'\n') {
             if line.first() == Some(&b'.') {
@@ -165,7 +165,7 @@ impl Smtp {
         }
         out.extend_from_slice(b".\r\n");
         self.0.send(&out)?;
-        self.expect("the message", b'2')?;
+        self.answered("the message", b'2')?;
         Ok(())
     }
 
@@ -177,11 +177,11 @@ impl Smtp {
 
     fn command(&mut self, line: &str) -> Result<String, Failure> {
         self.0.send(format!("{line}\r\n").as_bytes())?;
-        self.expect(line, b'2')
+        self.answered(line, b'2')
     }
 
     /// Reads a reply of this class; its last line.
-    fn expect(&mut self, to: &str, class: u8) -> Result<String, Failure> {
+    fn answered(&mut self, to: &str, class: u8) -> Result<String, Failure> {
         loop {
             let line = self.0.line()?;
             if line.get(3) == Some(&b'-') {
@@ -208,12 +208,12 @@ impl Pop3 {
         password: &str,
     ) -> Result<Pop3, Failure> {
         let mut pop3 = Pop3(Wire::connect(address)?);
-        pop3.expect("the greeting")?;
+        pop3.answered("the greeting")?;
         pop3.command("STLS")?;
         pop3.0.start_tls(connector, name)?;
         pop3.command(&format!("USER {login}"))?;
         pop3.0.send(format!("PASS {password}\r\n").as_bytes())?;
-        pop3.expect("PASS")?;
+        pop3.answered("PASS")?;
         Ok(pop3)
     }
 
@@ -246,10 +246,10 @@ impl Pop3 {
 
     fn command(&mut self, line: &str) -> Result<String, Failure> {
         self.0.send(format!("{line}\r\n").as_bytes())?;
-        self.expect(line)
+        self.answered(line)
     }
 
-    fn expect(&mut self, to: &str) -> Result<String, Failure> {
+    fn answered(&mut self, to: &str) -> Result<String, Failure> {
         let line = self.0.line()?;
         if !line.starts_with(b"+OK") {
             return Err(Failure::new(format_args!("{to} was answered: {}", text(&line))));

@@ -144,10 +144,32 @@ pub struct Conditions {
     rebuilding: AtomicUsize,
     clock: Arc<dyn Clock>,
     retry_millis: u64,
-    untold: Mutex<VecDeque<StoreChange>>,
-    sink: Mutex<Option<StateSink>>,
-    told_space: Mutex<SpaceLevel>,
+    telling: Mutex<Telling>,
     damage: Mutex<Damage>,
+}
+
+/// What is to be told, and to whom. Held over each change and its telling, so that a sink that comes meanwhile hears of
+/// it once: among what is not well already, or as news.
+#[derive(Default)]
+struct Telling {
+    untold: VecDeque<StoreChange>,
+    sink: Option<StateSink>,
+    space: SpaceLevel,
+}
+
+impl Telling {
+    /// The room was measured. Tells it when it is news.
+    fn space(&mut self, level: SpaceLevel) {
+        if std::mem::replace(&mut self.space, level) == level {
+            return;
+        }
+        match level {
+            SpaceLevel::Ample => tracing::warn!("there is ample space again: mail is taken"),
+            SpaceLevel::Low => tracing::warn!("space is low: mail is refused"),
+            SpaceLevel::Full => tracing::error!("the disk is full: mail is refused"),
+        }
+        self.untold.push_back(StoreChange::Space(level));
+    }
 }
 
 #[derive(Default)]
@@ -177,28 +199,25 @@ impl Conditions {
             rebuilding: AtomicUsize::new(0),
             clock,
             retry_millis,
-            untold: Mutex::default(),
-            sink: Mutex::new(None),
-            told_space: Mutex::default(),
+            telling: Mutex::default(),
             damage: Mutex::default(),
         }
     }
 
     /// Damage was met. Tells it when it is news; whether it is.
     pub fn damaged(&self, finding: &str) -> bool {
-        {
-            let mut damage = self.damage.lock();
-            if damage.lines.iter().any(|line| line == finding) {
-                return false;
-            }
-            if damage.lines.len() >= DAMAGE_LINES {
-                // Whether it is news cannot be told any more, and nobody reads on here.
-                damage.more = damage.more.saturating_add(1);
-                return false;
-            }
-            damage.lines.push(finding.to_owned());
+        let mut telling = self.telling.lock();
+        let mut damage = self.damage.lock();
+        if damage.lines.iter().any(|line| line == finding) {
+            return false;
         }
-        self.tell(StoreChange::Damage { finding: finding.to_owned() });
+        if damage.lines.len() >= DAMAGE_LINES {
+            // Whether it is news cannot be told any more, and nobody reads on here.
+            damage.more = damage.more.saturating_add(1);
+            return false;
+        }
+        damage.lines.push(finding.to_owned());
+        telling.untold.push_back(StoreChange::Damage { finding: finding.to_owned() });
         true
     }
 
@@ -210,7 +229,8 @@ impl Conditions {
 
     /// A lane's index serves again.
     pub fn repaired(&self, lane: Lane, reason: &Error) {
-        self.tell(StoreChange::IndexRepaired { lane, reason: reason.message().to_owned() });
+        let reason = reason.message().to_owned();
+        self.telling.lock().untold.push_back(StoreChange::IndexRepaired { lane, reason });
     }
 
     /// Whether any lane is read-only.
@@ -244,6 +264,7 @@ impl Conditions {
     pub fn failed(&self, lane: Lane, error: &Error) {
         let Some(condition) = self.lanes.get(usize::from(lane.0)) else { return };
         let again = self.clock.now().after(self.retry_millis);
+        let mut telling = self.telling.lock();
         {
             let mut failing = condition.failing.lock();
             if let Some(failing) = failing.as_mut() {
@@ -255,7 +276,8 @@ impl Conditions {
         }
         self.failing.fetch_add(1, Ordering::AcqRel);
         tracing::error!("lane {} is read-only: {error}", lane.0);
-        self.tell(StoreChange::ReadOnly { lane, reason: error.message().to_owned() });
+        let reason = error.message().to_owned();
+        telling.untold.push_back(StoreChange::ReadOnly { lane, reason });
     }
 
     /// A lane has written. Tells it when it is news; whether it was.
@@ -264,12 +286,13 @@ impl Conditions {
             return false;
         }
         let Some(condition) = self.lanes.get(usize::from(lane.0)) else { return false };
+        let mut telling = self.telling.lock();
         if condition.failing.lock().take().is_none() {
             return false;
         }
         self.failing.fetch_sub(1, Ordering::AcqRel);
         tracing::warn!("lane {} is writable again", lane.0);
-        self.tell(StoreChange::Writable { lane });
+        telling.untold.push_back(StoreChange::Writable { lane });
         true
     }
 
@@ -287,46 +310,36 @@ impl Conditions {
 
     /// The room was measured. Tells it when it is news.
     pub fn space(&self, level: SpaceLevel) {
-        let news = std::mem::replace(&mut *self.told_space.lock(), level) != level;
-        if news {
-            match level {
-                SpaceLevel::Ample => tracing::warn!("there is ample space again: mail is taken"),
-                SpaceLevel::Low => tracing::warn!("space is low: mail is refused"),
-                SpaceLevel::Full => tracing::error!("the disk is full: mail is refused"),
-            }
-            self.tell(StoreChange::Space(level));
-        }
-    }
-
-    fn tell(&self, change: StoreChange) {
-        self.untold.lock().push_back(change);
+        self.telling.lock().space(level);
     }
 
     /// Who is told from now on; at once of everything that is not well.
     pub fn tell_to(&self, sink: Option<StateSink>, space: SpaceLevel) {
+        let mut telling = self.telling.lock();
         let news = sink.is_some();
-        *self.sink.lock() = sink;
+        *telling = Telling { sink, ..Telling::default() };
         if !news {
+            telling.space = space;
             return;
         }
-        self.untold.lock().clear();
         for state in self.lanes() {
             if let Some(ReadOnly { reason, .. }) = state.read_only {
-                self.tell(StoreChange::ReadOnly { lane: state.lane, reason });
+                telling.untold.push_back(StoreChange::ReadOnly { lane: state.lane, reason });
             }
         }
-        for finding in self.damage().0 {
-            self.tell(StoreChange::Damage { finding });
-        }
-        *self.told_space.lock() = SpaceLevel::Ample;
-        self.space(space);
+        let damage = self.damage().0.into_iter().map(|finding| StoreChange::Damage { finding });
+        telling.untold.extend(damage);
+        telling.space(space);
     }
 
     /// Tells what has changed. On the housekeeper's thread.
     pub fn tell_all(&self) {
         loop {
-            let Some(change) = self.untold.lock().pop_front() else { return };
-            let sink = self.sink.lock().clone();
+            let (change, sink) = {
+                let mut telling = self.telling.lock();
+                let Some(change) = telling.untold.pop_front() else { return };
+                (change, telling.sink.clone())
+            };
             if let Some(sink) = sink {
                 sink(&change);
             }
@@ -355,4 +368,36 @@ impl Conditions {
 /// What a transaction of a read-only lane is answered with.
 fn read_only(lane: Lane, error: &Error) -> Error {
     Error::new(Kind::ReadOnly, format!("lane {} is read-only: {error}", lane.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::SystemClock;
+
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn a_sink_that_comes_while_something_changes_hears_of_it_once() {
+        for round in 0..3_000 {
+            let conditions = Arc::new(Conditions::new(1, Arc::new(SystemClock::new()), 1));
+            let other = conditions.clone();
+            let changing = std::thread::spawn(move || {
+                other.space(SpaceLevel::Low);
+                other.failed(Lane(0), &Error::new(Kind::Io, "no"));
+                other.damaged("here");
+                other.tell_all();
+            });
+            let heard = Arc::new(Mutex::new(Vec::new()));
+            let sink = heard.clone();
+            conditions.tell_to(
+                Some(Arc::new(move |change: &StoreChange| sink.lock().push(change.clone()))),
+                SpaceLevel::Low,
+            );
+            changing.join().unwrap();
+            conditions.tell_all();
+            let heard = heard.lock();
+            assert_eq!(heard.len(), 3, "round {round}: {heard:?}");
+            assert!(heard.contains(&StoreChange::Space(SpaceLevel::Low)), "round {round}");
+        }
+    }
 }

@@ -106,7 +106,7 @@ pub enum Trouble {
     Short,
     /// A sync, of a file or a directory, fails with EIO.
     Sync,
-    /// A read answers with one bit changed, except of the index.
+    /// A read answers with one bit changed.
     Flip,
     /// Other threads go first.
     Slow,
@@ -1220,12 +1220,7 @@ impl File for DiskFile {
         let state = self.disk.shared.state.lock();
         let Some(inode) = state.image.files.get(&self.file) else { return Ok(0) };
         let n = inode.live.read(buffer, offset);
-        // The index's engine believes what it reads while it is open: a bit that changes there becomes a wrong row, which
-        // `check` names and `repair` makes right. What the log says is what must hold.
-        let believed = self.path.extension().is_some_and(|extension| extension == "redb");
-        if let Some((Trouble::Flip, seed)) = trouble
-            && !believed
-        {
+        if let Some((Trouble::Flip, seed)) = trouble {
             let mut rng = Rng::new(seed);
             let at = usize::try_from(rng.below(n as u64)).unwrap_or(0);
             if let Some(byte) = buffer[..n].get_mut(at) {

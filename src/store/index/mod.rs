@@ -18,6 +18,7 @@ pub mod pack;
 pub mod redb;
 pub mod row;
 pub mod slot;
+pub mod sums;
 
 /// Version of the tables, their keys and values. An index of another version is made again from an export, whose
 /// readers of every older version stay, and the log.

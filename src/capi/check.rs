@@ -6,8 +6,8 @@ use super::boundary::{DONE, Exclusive, clear, give, required, take};
 use super::bytes::ph_bytes;
 use super::engine::{self, ph_engine};
 use super::record::{self, Record};
-use super::status::{PH_END, ph_error, ph_status};
-use crate::error::{Error, Kind};
+use super::report::{self, Report};
+use super::status::{ph_error, ph_status};
 use crate::store::CheckReport;
 
 /// Called while a check or a repair runs: done of total octets are verified.
@@ -18,13 +18,7 @@ pub type ph_progress_fn =
     Option<unsafe extern "C" fn(user_data: *mut c_void, done: u64, total: u64)>;
 
 /// What a check found. Made by ph_engine_check, ended by ph_check_free.
-pub struct ph_check(Exclusive<Report>);
-
-struct Report {
-    found: CheckReport,
-    next: usize,
-    json: String,
-}
+pub struct ph_check(Exclusive<Report<CheckReport>>);
 
 /// How a check runs. Begin with PH_CHECK_OPTIONS_INIT; zero means the default everywhere.
 #[repr(C)]
@@ -90,6 +84,14 @@ unsafe impl Record for ph_check_row {
     const FIRST: usize = size_of::<ph_check_row>();
 }
 
+impl ph_check_row {
+    /// The n-th line of a report, counted from 0.
+    pub(super) fn nth(lines: &[String], nth: usize) -> Option<ph_check_row> {
+        let problem = ph_bytes::new(lines.get(nth)?.as_bytes());
+        Some(ph_check_row { struct_size: 0, reserved: 0, problem })
+    }
+}
+
 /// Verifies an instance while mail flows.
 ///
 /// Behaviour: reads every record and every reference and changes nothing. Takes as long as reading the instance takes.
@@ -124,8 +126,8 @@ pub unsafe extern "C" fn ph_engine_check(
                     progress(user_data, done, total);
                 }
             })?;
-            let json = json_of(&found)?;
-            give(out, ph_check(Exclusive::new(Report { found, next: 0, json })));
+            let json = report::written(&json_of(&found))?;
+            give(out, ph_check(Report::new(found, json)));
         }
         DONE
     })
@@ -147,21 +149,16 @@ pub unsafe extern "C" fn ph_check_stats(
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
         unsafe {
-            record::check_out(out)?;
-            required(check, "check")?.0.with(|report| {
-                let found = &report.found;
-                record::write(out, ph_check_totals {
-                    struct_size: 0,
-                    reserved: 0,
-                    segments: found.segments,
-                    records: found.records,
-                    messages: found.messages,
-                    queue_entries: found.queue_entries,
-                    problems: found.problems.len() as u64,
-                })
-            })?;
+            report::figures(required(check, "check").map(|handle| &handle.0), out, |found| ph_check_totals {
+                struct_size: 0,
+                reserved: 0,
+                segments: found.segments,
+                records: found.records,
+                messages: found.messages,
+                queue_entries: found.queue_entries,
+                problems: found.problems.len() as u64,
+            })
         }
-        DONE
     })
 }
 
@@ -181,16 +178,7 @@ pub unsafe extern "C" fn ph_check_next(
 ) -> ph_status {
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            record::check_out(row)?;
-            required(check, "check")?.0.with(|report| {
-                let Some(problem) = report.found.problems.get(report.next) else { return Ok(PH_END) };
-                report.next += 1;
-                let problem = ph_bytes::new(problem.as_bytes());
-                record::write(row, ph_check_row { struct_size: 0, reserved: 0, problem })?;
-                DONE
-            })
-        }
+        unsafe { report::next(required(check, "check").map(|handle| &handle.0), row, |found, nth| ph_check_row::nth(&found.problems, nth)) }
     })
 }
 
@@ -212,13 +200,7 @@ pub unsafe extern "C" fn ph_check_json(
 ) -> ph_status {
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            let place = out.as_mut().ok_or_else(|| super::boundary::null("out"))?;
-            required(check, "check")?.0.with(|report| {
-                *place = ph_bytes::new(report.json.as_bytes());
-                DONE
-            })
-        }
+        unsafe { report::json(required(check, "check").map(|handle| &handle.0), out) }
     })
 }
 
@@ -236,14 +218,12 @@ pub unsafe extern "C" fn ph_check_free(check: *mut ph_check) {
     })
 }
 
-fn json_of(found: &CheckReport) -> crate::error::Result<String> {
-    let document = serde_json::json!({
+fn json_of(found: &CheckReport) -> serde_json::Value {
+    serde_json::json!({
         "segments": found.segments,
         "records": found.records,
         "messages": found.messages,
         "queue_entries": found.queue_entries,
         "problems": found.problems,
-    });
-    serde_json::to_string(&document)
-        .map_err(|e| Error::new(Kind::Internal, format!("cannot write the check's report: {e}")))
+    })
 }

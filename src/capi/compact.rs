@@ -5,18 +5,13 @@ use super::bytes::ph_bytes;
 use super::check::ph_check_row;
 use super::engine::{self, ph_engine};
 use super::record::{self, Record};
-use super::status::{PH_END, ph_error, ph_status};
+use super::report::{self, Report};
+use super::status::{ph_error, ph_status};
 use crate::error::{Error, Kind};
 use crate::store::{CompactOptions, CompactReport};
 
 /// What a compaction did. Made by ph_engine_compact, ended by ph_compact_free.
-pub struct ph_compact(Exclusive<Report>);
-
-struct Report {
-    found: CompactReport,
-    next: usize,
-    json: String,
-}
+pub struct ph_compact(Exclusive<Report<CompactReport>>);
 
 /// How a compaction runs. Begin with PH_COMPACT_OPTIONS_INIT; zero means the default everywhere.
 #[repr(C)]
@@ -104,8 +99,8 @@ pub unsafe extern "C" fn ph_engine_compact(
             let shared = engine::share(engine)?;
             let (engine, _turn) = shared.enter()?;
             let found = engine.compact(&options)?;
-            let json = json_of(&found)?;
-            give(out, ph_compact(Exclusive::new(Report { found, next: 0, json })));
+            let json = report::written(&json_of(&found))?;
+            give(out, ph_compact(Report::new(found, json)));
         }
         DONE
     })
@@ -127,23 +122,18 @@ pub unsafe extern "C" fn ph_compact_stats(
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
         unsafe {
-            record::check_out(out)?;
-            required(compact, "compact")?.0.with(|report| {
-                let found = &report.found;
-                record::write(out, ph_compact_totals {
-                    struct_size: 0,
-                    reserved: 0,
-                    segments: found.segments,
-                    freed: found.freed,
-                    freed_bytes: found.freed_bytes,
-                    moved: found.moved,
-                    moved_bytes: found.moved_bytes,
-                    held: found.held,
-                    findings: found.findings.len() as u64,
-                })
-            })?;
+            report::figures(required(compact, "compact").map(|handle| &handle.0), out, |found| ph_compact_totals {
+                struct_size: 0,
+                reserved: 0,
+                segments: found.segments,
+                freed: found.freed,
+                freed_bytes: found.freed_bytes,
+                moved: found.moved,
+                moved_bytes: found.moved_bytes,
+                held: found.held,
+                findings: found.findings.len() as u64,
+            })
         }
-        DONE
     })
 }
 
@@ -163,16 +153,7 @@ pub unsafe extern "C" fn ph_compact_next(
 ) -> ph_status {
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            record::check_out(row)?;
-            required(compact, "compact")?.0.with(|report| {
-                let Some(finding) = report.found.findings.get(report.next) else { return Ok(PH_END) };
-                report.next += 1;
-                let problem = ph_bytes::new(finding.as_bytes());
-                record::write(row, ph_check_row { struct_size: 0, reserved: 0, problem })?;
-                DONE
-            })
-        }
+        unsafe { report::next(required(compact, "compact").map(|handle| &handle.0), row, |found, nth| ph_check_row::nth(&found.findings, nth)) }
     })
 }
 
@@ -194,13 +175,7 @@ pub unsafe extern "C" fn ph_compact_json(
 ) -> ph_status {
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            let place = out.as_mut().ok_or_else(|| super::boundary::null("out"))?;
-            required(compact, "compact")?.0.with(|report| {
-                *place = ph_bytes::new(report.json.as_bytes());
-                DONE
-            })
-        }
+        unsafe { report::json(required(compact, "compact").map(|handle| &handle.0), out) }
     })
 }
 
@@ -218,8 +193,8 @@ pub unsafe extern "C" fn ph_compact_free(compact: *mut ph_compact) {
     })
 }
 
-fn json_of(found: &CompactReport) -> crate::error::Result<String> {
-    let document = serde_json::json!({
+fn json_of(found: &CompactReport) -> serde_json::Value {
+    serde_json::json!({
         "segments": found.segments,
         "freed": found.freed,
         "freed_bytes": found.freed_bytes,
@@ -227,7 +202,5 @@ fn json_of(found: &CompactReport) -> crate::error::Result<String> {
         "moved_bytes": found.moved_bytes,
         "held": found.held,
         "findings": found.findings,
-    });
-    serde_json::to_string(&document)
-        .map_err(|e| Error::new(Kind::Internal, format!("cannot write a report: {e}")))
+    })
 }

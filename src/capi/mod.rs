@@ -45,6 +45,7 @@ mod pop3_server;
 mod queue;
 mod record;
 mod repair;
+mod report;
 mod scrub;
 mod smtp_server;
 mod status;

@@ -6,7 +6,8 @@ use super::boundary::{DONE, Exclusive, clear, give, required, take};
 use super::bytes::{self, ph_bytes};
 use super::check::ph_progress_fn;
 use super::record::{self, Record};
-use super::status::{PH_END, ph_error, ph_status};
+use super::report::{self, Report};
+use super::status::{ph_error, ph_status};
 use crate::error::{Error, Kind};
 use crate::store::{RepairOptions, RepairReport};
 
@@ -20,14 +21,7 @@ pub const PH_REPAIR_LOST: u32 = 3;
 pub const PH_REPAIR_LEFT: u32 = 4;
 
 /// What a repair did and found. Made by ph_repair, ended by ph_repair_free.
-pub struct ph_repair_report(Exclusive<Report>);
-
-struct Report {
-    found: RepairReport,
-    lines: Vec<(u32, String)>,
-    next: usize,
-    json: String,
-}
+pub struct ph_repair_report(Exclusive<Report<Found>>);
 
 /// How an instance is repaired. Begin with PH_REPAIR_OPTIONS_INIT; zero means the default everywhere.
 #[repr(C)]
@@ -137,13 +131,18 @@ pub unsafe extern "C" fn ph_repair(
                     progress(user_data, done, total);
                 }
             })?;
-            let json = serde_json::to_string(&found.to_json())
-                .map_err(|e| Error::new(Kind::Internal, format!("cannot write the report: {e}")))?;
+            let json = report::written(&found.to_json())?;
             let lines = lines(&found);
-            give(out, ph_repair_report(Exclusive::new(Report { found, lines, next: 0, json })));
+            give(out, ph_repair_report(Report::new(Found { report: found, lines }, json)));
         }
         DONE
     })
+}
+
+/// What a repair did, and the lines of it in the order of their kinds.
+struct Found {
+    report: RepairReport,
+    lines: Vec<(u32, String)>,
 }
 
 fn lines(found: &RepairReport) -> Vec<(u32, String)> {
@@ -172,22 +171,17 @@ pub unsafe extern "C" fn ph_repair_stats(
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
         unsafe {
-            record::check_out(out)?;
-            required(report, "report")?.0.with(|report| {
-                let found = &report.found;
-                record::write(out, ph_repair_totals {
-                    struct_size: 0,
-                    rebuilt: found.rebuilt,
-                    imported: found.imported,
-                    replayed: found.replayed,
-                    recounted: found.recounted,
-                    lost: found.lost.len() as u64,
-                    dropped: found.dropped,
-                    problems: found.problems.len() as u64,
-                })
-            })?;
+            report::figures(required(report, "report").map(|handle| &handle.0), out, |Found { report: found, .. }| ph_repair_totals {
+                struct_size: 0,
+                rebuilt: found.rebuilt,
+                imported: found.imported,
+                replayed: found.replayed,
+                recounted: found.recounted,
+                lost: found.lost.len() as u64,
+                dropped: found.dropped,
+                problems: found.problems.len() as u64,
+            })
         }
-        DONE
     })
 }
 
@@ -208,13 +202,10 @@ pub unsafe extern "C" fn ph_repair_next(
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
         unsafe {
-            record::check_out(row)?;
-            required(report, "report")?.0.with(|report| {
-                let Some((kind, line)) = report.lines.get(report.next) else { return Ok(PH_END) };
-                report.next += 1;
+            report::next(required(report, "report").map(|handle| &handle.0), row, |found, nth| {
+                let (kind, line) = found.lines.get(nth)?;
                 let line = ph_bytes::new(line.as_bytes());
-                record::write(row, ph_repair_row { struct_size: 0, kind: *kind, line })?;
-                DONE
+                Some(ph_repair_row { struct_size: 0, kind: *kind, line })
             })
         }
     })
@@ -239,13 +230,7 @@ pub unsafe extern "C" fn ph_repair_json(
 ) -> ph_status {
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            let place = out.as_mut().ok_or_else(|| super::boundary::null("out"))?;
-            required(report, "report")?.0.with(|report| {
-                *place = ph_bytes::new(report.json.as_bytes());
-                DONE
-            })
-        }
+        unsafe { report::json(required(report, "report").map(|handle| &handle.0), out) }
     })
 }
 

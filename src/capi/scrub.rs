@@ -7,18 +7,12 @@ use super::bytes::ph_bytes;
 use super::check::{ph_check_row, ph_progress_fn};
 use super::engine::{self, ph_engine};
 use super::record::{self, Record};
-use super::status::{PH_END, ph_error, ph_status};
-use crate::error::{Error, Kind};
+use super::report::{self, Report};
+use super::status::{ph_error, ph_status};
 use crate::store::{ScrubOptions, ScrubReport};
 
 /// What a scrub did. Made by ph_engine_scrub, ended by ph_scrub_free.
-pub struct ph_scrub(Exclusive<Report>);
-
-struct Report {
-    found: ScrubReport,
-    next: usize,
-    json: String,
-}
+pub struct ph_scrub(Exclusive<Report<ScrubReport>>);
 
 /// How a scrub runs. Begin with PH_SCRUB_OPTIONS_INIT; zero means the default everywhere.
 #[repr(C)]
@@ -108,8 +102,8 @@ pub unsafe extern "C" fn ph_engine_scrub(
                     progress(user_data, done, total);
                 }
             })?;
-            let json = json_of(&found)?;
-            give(out, ph_scrub(Exclusive::new(Report { found, next: 0, json })));
+            let json = report::written(&json_of(&found))?;
+            give(out, ph_scrub(Report::new(found, json)));
         }
         DONE
     })
@@ -131,23 +125,18 @@ pub unsafe extern "C" fn ph_scrub_stats(
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
         unsafe {
-            record::check_out(out)?;
-            required(scrub, "scrub")?.0.with(|report| {
-                let found = &report.found;
-                record::write(out, ph_scrub_totals {
-                    struct_size: 0,
-                    reserved: 0,
-                    segments: found.segments,
-                    records: found.records,
-                    exports: found.exports,
-                    bytes: found.bytes,
-                    messages: found.messages,
-                    corrected: found.corrected,
-                    findings: found.findings.len() as u64,
-                })
-            })?;
+            report::figures(required(scrub, "scrub").map(|handle| &handle.0), out, |found| ph_scrub_totals {
+                struct_size: 0,
+                reserved: 0,
+                segments: found.segments,
+                records: found.records,
+                exports: found.exports,
+                bytes: found.bytes,
+                messages: found.messages,
+                corrected: found.corrected,
+                findings: found.findings.len() as u64,
+            })
         }
-        DONE
     })
 }
 
@@ -167,16 +156,7 @@ pub unsafe extern "C" fn ph_scrub_next(
 ) -> ph_status {
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            record::check_out(row)?;
-            required(scrub, "scrub")?.0.with(|report| {
-                let Some(finding) = report.found.findings.get(report.next) else { return Ok(PH_END) };
-                report.next += 1;
-                let problem = ph_bytes::new(finding.as_bytes());
-                record::write(row, ph_check_row { struct_size: 0, reserved: 0, problem })?;
-                DONE
-            })
-        }
+        unsafe { report::next(required(scrub, "scrub").map(|handle| &handle.0), row, |found, nth| ph_check_row::nth(&found.findings, nth)) }
     })
 }
 
@@ -198,13 +178,7 @@ pub unsafe extern "C" fn ph_scrub_json(
 ) -> ph_status {
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            let place = out.as_mut().ok_or_else(|| super::boundary::null("out"))?;
-            required(scrub, "scrub")?.0.with(|report| {
-                *place = ph_bytes::new(report.json.as_bytes());
-                DONE
-            })
-        }
+        unsafe { report::json(required(scrub, "scrub").map(|handle| &handle.0), out) }
     })
 }
 
@@ -222,8 +196,8 @@ pub unsafe extern "C" fn ph_scrub_free(scrub: *mut ph_scrub) {
     })
 }
 
-fn json_of(found: &ScrubReport) -> crate::error::Result<String> {
-    let document = serde_json::json!({
+fn json_of(found: &ScrubReport) -> serde_json::Value {
+    serde_json::json!({
         "segments": found.segments,
         "records": found.records,
         "exports": found.exports,
@@ -231,7 +205,5 @@ fn json_of(found: &ScrubReport) -> crate::error::Result<String> {
         "messages": found.messages,
         "corrected": found.corrected,
         "findings": found.findings,
-    });
-    serde_json::to_string(&document)
-        .map_err(|e| Error::new(Kind::Internal, format!("cannot write a report: {e}")))
+    })
 }

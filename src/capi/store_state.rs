@@ -3,19 +3,13 @@
 use super::boundary::{DONE, Exclusive, clear, give, required, take};
 use super::bytes::ph_bytes;
 use super::engine::{self, ph_engine};
-use super::record::{self, Record};
-use super::status::{PH_END, ph_error, ph_status};
+use super::record::Record;
+use super::report::{self, Report};
+use super::status::{ph_error, ph_status};
 use crate::engine::Status;
-use crate::error::{Error, Kind};
 
 /// How the store of an engine was at one moment. Made by ph_engine_store_state, ended by ph_store_state_free.
-pub struct ph_store_state(Exclusive<Seen>);
-
-struct Seen {
-    status: Status,
-    next: usize,
-    json: String,
-}
+pub struct ph_store_state(Exclusive<Report<Status>>);
 
 /// Room on the disk: enough for everything.
 pub const PH_SPACE_AMPLE: u32 = 0;
@@ -126,9 +120,8 @@ pub unsafe extern "C" fn ph_engine_store_state(
             let shared = engine::share(engine)?;
             let (engine, _turn) = shared.enter()?;
             let status = engine.status()?;
-            let json = serde_json::to_string(&status)
-                .map_err(|e| Error::new(Kind::Internal, format!("cannot write a state: {e}")))?;
-            give(out, ph_store_state(Exclusive::new(Seen { status, next: 0, json })));
+            let json = report::written(&status)?;
+            give(out, ph_store_state(Report::new(status, json)));
         }
         DONE
     })
@@ -149,11 +142,7 @@ pub unsafe extern "C" fn ph_store_state_totals(
 ) -> ph_status {
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            record::check_out(out)?;
-            required(state, "state")?.0.with(|seen| record::write(out, totals(&seen.status)))?;
-        }
-        DONE
+        unsafe { report::figures(required(state, "state").map(|handle| &handle.0), out, totals) }
     })
 }
 
@@ -206,19 +195,16 @@ pub unsafe extern "C" fn ph_store_state_next(
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
         unsafe {
-            record::check_out(lane)?;
-            required(state, "state")?.0.with(|seen| {
-                let Some(found) = seen.status.lanes.get(seen.next) else { return Ok(PH_END) };
-                seen.next += 1;
-                record::write(lane, ph_store_lane {
+            report::next(required(state, "state").map(|handle| &handle.0), lane, |status, nth| {
+                let found = status.lanes.get(nth)?;
+                Some(ph_store_lane {
                     struct_size: 0,
                     lane: u32::from(found.lane),
                     large: u32::from(found.large),
                     rebuilding: u32::from(found.rebuilding),
                     read_only_since: found.read_only_since,
                     reason: ph_bytes::new(found.reason.as_bytes()),
-                })?;
-                DONE
+                })
             })
         }
     })
@@ -244,13 +230,7 @@ pub unsafe extern "C" fn ph_store_state_json(
 ) -> ph_status {
     boundary!(err => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            let place = out.as_mut().ok_or_else(|| super::boundary::null("out"))?;
-            required(state, "state")?.0.with(|seen| {
-                *place = ph_bytes::new(seen.json.as_bytes());
-                DONE
-            })
-        }
+        unsafe { report::json(required(state, "state").map(|handle| &handle.0), out) }
     })
 }
 

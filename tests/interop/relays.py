@@ -121,7 +121,7 @@ class OurServer(Server):
 
     def __init__(self, **options):
         limit = {"policy.connections": 4000, "policy.connections_per_address": 4000}
-        super().__init__(users=USERS, listeners=("smtp", "submission", "pop3"), settings=limit | options.pop("settings", {}), **options)
+        super().__init__(users=USERS, listeners=options.pop("listeners", ("smtp", "submission", "pop3")), settings=limit | options.pop("settings", {}), **options)
 
     def empty(self):
         for user in self.users:

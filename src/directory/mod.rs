@@ -419,8 +419,11 @@ impl Directory {
     /// What verifies this login name's password by SCRAM-SHA-256. For a name that nobody has, and for an account without
     /// keys, keys that fit no password and are always the same.
     pub fn scram_keys(&self, login: &str) -> ScramKeys {
-        let decoy =
-            ScramKeys::decoy(&self.secret, &name::login_key(login), self.cost.scram_iterations.get());
+        let decoy = ScramKeys::decoy(
+            &self.secret,
+            &name::login_key(login),
+            self.cost.scram_iterations.get(),
+        );
         let state = self.state.read();
         let known = state.account_of_login(login).and_then(|entry| entry.derived.scram.clone());
         known.unwrap_or(decoy)
@@ -436,9 +439,9 @@ impl Directory {
     ) -> Option<Arc<Account>> {
         let found = {
             let state = self.state.read();
-            state.account_of_login(login).map(|entry| {
-                (entry.account.clone(), entry.derived.cram_md5.clone())
-            })
+            state
+                .account_of_login(login)
+                .map(|entry| (entry.account.clone(), entry.derived.cram_md5.clone()))
         };
         let (account, keys) = found.unzip();
         let keys = keys.flatten();

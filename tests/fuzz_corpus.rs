@@ -16,6 +16,8 @@ mod format;
 mod pop3_server;
 #[path = "../fuzz/scenarios/record.rs"]
 mod record;
+#[path = "../fuzz/scenarios/sasl.rs"]
+mod sasl;
 #[path = "../fuzz/scenarios/segment.rs"]
 mod segment;
 #[path = "../fuzz/scenarios/smtp_server.rs"]
@@ -48,6 +50,11 @@ fn smtp_server_corpus_holds() {
 #[test]
 fn pop3_server_corpus_holds() {
     replay("pop3_server", pop3_server::run);
+}
+
+#[test]
+fn sasl_corpus_holds() {
+    replay("sasl", sasl::run);
 }
 
 #[test]

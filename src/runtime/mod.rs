@@ -114,7 +114,7 @@ impl Server {
                 hostname: plan.shared.hostname.clone(),
                 dialect,
                 limits: plan.smtp.clone(),
-                chunking: true,
+                extensions: smtp::extension::Extensions::default(),
             })
         };
         let context = Arc::new(Context {

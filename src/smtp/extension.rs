@@ -6,7 +6,7 @@
 //! until the caller says that it does it. What is not offered is not accepted either: its parameters are answered 555,
 //! its commands 502.
 //!
-//! STARTTLS, AUTH and XCLIENT depend on the connection; they stand in [`Offer`](crate::smtp::server::Offer).
+//! STARTTLS and AUTH depend on the connection; they stand in [`Offer`](crate::smtp::server::Offer).
 
 /// The extensions that a server offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,9 @@ pub struct Extensions {
     pub expn: Lookup,
     /// HELP lists the commands; else it is 502.
     pub help: bool,
+    /// XCLIENT (as Postfix documents it): offered to peers that the caller names by
+    /// [`Server::trust_peer`](crate::smtp::server::Server::trust_peer), and to nobody else.
+    pub xclient: bool,
     /// For old clients on a network of one's own: a bare LF ends a command line, and a line of a message that comes by
     /// DATA, where it becomes CR LF. It never takes part in the end of the data, which is CR LF `.` CR LF and nothing
     /// else (RFC 5321 4.1.1.4). Without effect on BDAT.
@@ -83,6 +86,7 @@ impl Default for Extensions {
             vrfy: Lookup::Untold,
             expn: Lookup::Withheld,
             help: true,
+            xclient: false,
             bare_lf: false,
         }
     }
@@ -105,6 +109,7 @@ impl Extensions {
         vrfy: Lookup::Asked,
         expn: Lookup::Asked,
         help: true,
+        xclient: true,
         bare_lf: false,
     };
 }

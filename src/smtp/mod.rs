@@ -1,12 +1,15 @@
 //! SMTP as machines without I/O.
 //!
-//! [`server`] is the receiving side (RFC 5321, with its extensions); the client side comes beside it. [`reply`] is
-//! what a server says; the grammar of what it hears is in `command` and `parameter`.
+//! [`server`] is the receiving side (RFC 5321, with its extensions; LMTP, RFC 2033, is its dialect); the client side
+//! comes beside it. [`reply`] is what a server says, [`extension`] what it offers, [`parameter`] what MAIL and RCPT ask
+//! for; the grammar of commands is in `command` and `xclient`.
 
 mod command;
-mod parameter;
+pub mod extension;
+pub mod parameter;
 pub mod reply;
 pub mod server;
+mod xclient;
 
 pub use reply::Reply;
 

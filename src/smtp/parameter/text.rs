@@ -10,7 +10,7 @@ pub struct Xtext(Vec<u8>);
 
 impl Xtext {
     /// Takes `text` when it is xtext that decodes to printable ASCII and has at most `limit` octets itself.
-    pub(super) fn printable(text: &[u8], limit: usize) -> Option<Xtext> {
+    pub(crate) fn printable(text: &[u8], limit: usize) -> Option<Xtext> {
         let good = text.len() <= limit && decode(text, |b| matches!(b, b' '..=b'~'));
         good.then(|| Xtext(text.to_vec()))
     }

@@ -666,7 +666,10 @@ fn event_for_c(next: &Next<Event<'_>>) -> (ph_smtp_event, Awaits) {
             }
             Event::Reset => PH_SMTP_RESET,
             Event::Quit => PH_SMTP_QUIT,
-            Event::Verify { .. } | Event::Expand { .. } | Event::Etrn { .. } | Event::Forwarded(_) => 0,
+            Event::Verify { .. }
+            | Event::Expand { .. }
+            | Event::Etrn { .. }
+            | Event::Forwarded(_) => 0,
         },
     };
     if awaits != Awaits::Nothing {

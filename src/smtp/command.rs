@@ -118,11 +118,17 @@ pub(crate) fn etrn(argument: &[u8]) -> Result<&[u8], Reply<'static>> {
     let name = argument.strip_prefix(b"@").or(argument.strip_prefix(b"#")).unwrap_or(argument);
     let queue = argument.first() == Some(&b'#');
     let good = if queue {
-        !name.is_empty() && name.len() <= HELLO_OCTETS && name.iter().all(|b| matches!(b, b'!'..=b'~'))
+        !name.is_empty()
+            && name.len() <= HELLO_OCTETS
+            && name.iter().all(|b| matches!(b, b'!'..=b'~'))
     } else {
         domain_is_valid(name, false)
     };
-    if good { Ok(argument) } else { Err(Reply::new(501, 5, 4, "Syntax: ETRN [@]domain, or #queue")) }
+    if good {
+        Ok(argument)
+    } else {
+        Err(Reply::new(501, 5, 4, "Syntax: ETRN [@]domain, or #queue"))
+    }
 }
 
 /// What VRFY and EXPN ask for, and whether the answer may be UTF-8: `SMTPUTF8` stands behind it (RFC 6531 3.7.4.2).

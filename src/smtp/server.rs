@@ -793,9 +793,7 @@ impl Session for Server {
                 from: (!self.transaction.null_sender).then_some(&self.sender),
                 parameters: &self.transaction.parameters,
             },
-            Signal::Rcpt => {
-                Event::Rcpt { to: &self.recipient, parameters: &self.rcpt_parameters }
-            }
+            Signal::Rcpt => Event::Rcpt { to: &self.recipient, parameters: &self.rcpt_parameters },
             Signal::DataStart => Event::DataStart,
             Signal::Text { skip, length } => Event::DataChunk(part(input, begin, skip, length)),
             Signal::LineEnd => Event::DataChunk(b"\r\n"),
@@ -805,9 +803,7 @@ impl Session for Server {
             Signal::Expand { skip, length, smtputf8 } => {
                 Event::Expand { text: part(input, begin, skip, length), smtputf8 }
             }
-            Signal::Etrn { skip, length } => {
-                Event::Etrn { node: part(input, begin, skip, length) }
-            }
+            Signal::Etrn { skip, length } => Event::Etrn { node: part(input, begin, skip, length) },
             Signal::Forwarded => match &self.forwarded {
                 Some(forwarded) => Event::Forwarded(forwarded),
                 // Unreachable: the signal follows its value.

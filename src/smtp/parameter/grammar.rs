@@ -435,11 +435,7 @@ mod tests {
 
     #[test]
     fn what_is_not_offered_is_not_recognized() {
-        let none = Extensions {
-            eight_bit: false,
-            smtputf8: false,
-            ..Extensions::default()
-        };
+        let none = Extensions { eight_bit: false, smtputf8: false, ..Extensions::default() };
         for text in [
             " BODY=7BIT",
             " SMTPUTF8",
@@ -453,7 +449,8 @@ mod tests {
             assert_eq!(read(text, &none), Err(UNKNOWN), "{text}");
         }
         assert_eq!(read(" X=\u{fc}", &none), Err(SYNTAX));
-        let on = Extensions { requiretls: true, future_release: Extensions::ALL.future_release, ..none };
+        let on =
+            Extensions { requiretls: true, future_release: Extensions::ALL.future_release, ..none };
         let mut found = MailParameters::default();
         let offered = Offered { extensions: &on, tls: false, hold: false };
         assert_eq!(super::mail(b" REQUIRETLS", offered, &mut found), Err(NO_TLS));

@@ -64,7 +64,9 @@ fn decode(text: &[u8], mut take: impl FnMut(u8) -> bool) -> bool {
         rest = behind;
         let octet = match octet {
             b'+' => {
-                let Some(([high, low], behind)) = rest.split_first_chunk::<2>() else { return false };
+                let Some(([high, low], behind)) = rest.split_first_chunk::<2>() else {
+                    return false;
+                };
                 let (Some(high), Some(low)) = (hexadecimal(*high), hexadecimal(*low)) else {
                     return false;
                 };
@@ -123,8 +125,7 @@ impl OriginalRecipient {
         } else {
             return None;
         }
-        (space.len() <= limit)
-            .then(|| OriginalRecipient { text: std::mem::take(space), divider })
+        (space.len() <= limit).then(|| OriginalRecipient { text: std::mem::take(space), divider })
     }
 
     /// The type, for instance `rfc822`, in the case it came in.
@@ -187,17 +188,19 @@ fn unicode(text: &[u8], utf8: bool, mut take: impl FnMut(char)) -> Option<()> {
         let character = match character {
             '\\' => {
                 let inner = rest.strip_prefix("x{")?;
-                let (digits, behind) = inner.split_at_checked(memchr::memchr(b'}', inner.as_bytes())?)?;
+                let (digits, behind) =
+                    inner.split_at_checked(memchr::memchr(b'}', inner.as_bytes())?)?;
                 rest = behind.get(1..)?;
                 if !(2..=6).contains(&digits.len()) {
                     return None;
                 }
-                let point = digits.bytes().try_fold(0u32, |sum, digit| {
-                    Some(sum << 4 | u32::from(hexadecimal(digit)?))
-                })?;
+                let point = digits
+                    .bytes()
+                    .try_fold(0u32, |sum, digit| Some(sum << 4 | u32::from(hexadecimal(digit)?)))?;
                 let character = char::from_u32(point)?;
                 // Only what could not stand there as it is.
-                let plain = matches!(character, '!'..='~') && !matches!(character, '\\' | '+' | '=');
+                let plain =
+                    matches!(character, '!'..='~') && !matches!(character, '\\' | '+' | '=');
                 (!plain && !character.is_control()).then_some(character)?
             }
             '+' | '=' => return None,
@@ -245,11 +248,24 @@ mod tests {
     #[test]
     fn original_recipients_have_a_type_and_an_address() {
         let found = orcpt("rfc822;a+2Bb@x.test", false).expect("good");
-        assert_eq!((found.kind(), found.address()), (b"rfc822".as_slice(), b"a+2Bb@x.test".as_slice()));
+        assert_eq!(
+            (found.kind(), found.address()),
+            (b"rfc822".as_slice(), b"a+2Bb@x.test".as_slice())
+        );
         assert_eq!(found.decode(), b"a+b@x.test");
         assert!(orcpt("x400;/C=x/", false).is_none(), "an equals sign is no xtext");
         assert!(orcpt("x400;/C+3Dx/", false).is_some());
-        for text in ["", "rfc822", "rfc822;", ";a@x", "a b;c", "a+b;c", "rfc822;+0A", "rfc822;ü@x", "rfc822;a\\x{FC}+"] {
+        for text in [
+            "",
+            "rfc822",
+            "rfc822;",
+            ";a@x",
+            "a b;c",
+            "a+b;c",
+            "rfc822;+0A",
+            "rfc822;ü@x",
+            "rfc822;a\\x{FC}+",
+        ] {
             assert_eq!(orcpt(text, true), None, "{text}");
         }
     }
@@ -260,7 +276,10 @@ mod tests {
         assert_eq!(plain.as_bytes(), b"utf-8;j\\x{FC}rgen@b\\x{FC}cher.test");
         assert_eq!(plain.decode(), "jürgen@bücher.test".as_bytes());
         assert_eq!(orcpt("utf-8;j\\x{FC}rgen@b\\x{FC}cher.test", false), Some(plain));
-        assert_eq!(orcpt("UTF-8;\\x{1F600}\\x{2B}\\x{5C}@x", false).expect("good").decode(), "😀+\\@x".as_bytes());
+        assert_eq!(
+            orcpt("UTF-8;\\x{1F600}\\x{2B}\\x{5C}@x", false).expect("good").decode(),
+            "😀+\\@x".as_bytes()
+        );
         for text in [
             "utf-8;ü@x",
             "utf-8;a+2B@x",

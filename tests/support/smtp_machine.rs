@@ -158,6 +158,33 @@ impl Machine for SmtpMachine {
                  S: 250-CHUNKING
                  S: 250 ENHANCEDSTATUSCODES"
             }
+            "lmtp-greeting" => "S: 220 mail.example.test LMTP ready",
+            "ehlo-dsn" => {
+                "% with dsn
+                 S: 220 mail.example.test ESMTP ready
+                 C: EHLO client.example
+                 S: 250-mail.example.test
+                 S: 250-PIPELINING
+                 S: 250-SIZE 52428800
+                 S: 250-8BITMIME
+                 S: 250-SMTPUTF8
+                 S: 250-CHUNKING
+                 S: 250-DSN
+                 S: 250 ENHANCEDSTATUSCODES"
+            }
+            "ehlo-binary" => {
+                "% with binarymime
+                 S: 220 mail.example.test ESMTP ready
+                 C: EHLO client.example
+                 S: 250-mail.example.test
+                 S: 250-PIPELINING
+                 S: 250-SIZE 52428800
+                 S: 250-8BITMIME
+                 S: 250-SMTPUTF8
+                 S: 250-CHUNKING
+                 S: 250-BINARYMIME
+                 S: 250 ENHANCEDSTATUSCODES"
+            }
             "lmtp-two" => {
                 "C: MAIL FROM:<sender@example.test>
                  C: RCPT TO:<one@example.test>

@@ -46,6 +46,7 @@ mod queue;
 mod record;
 mod repair;
 mod report;
+mod sasl;
 mod scrub;
 mod smtp_server;
 mod status;

@@ -17,7 +17,9 @@ use crate::mailbox::Mailboxes;
 use crate::runtime::control::ControlServer;
 use crate::runtime::tls::Acceptor;
 use crate::runtime::{Plan, Server};
+use crate::sasl::Mechanism;
 use crate::service::Shared;
+use crate::service::login::Logins;
 use crate::service::transaction::{Origin, Recipient, Transaction};
 use crate::spool::Spool;
 use crate::store::{
@@ -36,6 +38,7 @@ mod status;
 pub use crate::service::event;
 
 pub use crate::service::event::{Event, EventSink, LogLevel, LogSink};
+pub use crate::service::login::{TokenRequest, TokenVerifier};
 pub use status::{LaneStatus, Status};
 
 /// How an engine is opened.
@@ -49,6 +52,8 @@ pub struct Options {
     pub log_level: LogLevel,
     /// Threads that serve connections; 0: one for each core, at most 8.
     pub threads: usize,
+    /// Who verifies bearer tokens; without it OAUTHBEARER and XOAUTH2 are not offered, whatever the configuration says.
+    pub tokens: Option<Arc<dyn TokenVerifier>>,
 }
 
 /// Repairs an instance that nobody has open; see [`Store::repair`]. `progress(done, total)` counts bytes and begins anew
@@ -146,6 +151,11 @@ impl Engine {
             Arc::clone(&clock),
             options.events.clone(),
         );
+        shared.directory.keep_cram_md5(config.mechanisms.contains(Mechanism::CramMd5));
+        shared.logins.store(Arc::new(Logins {
+            mechanisms: config.mechanisms,
+            tokens: options.tokens.clone(),
+        }));
         shared.watch(&store);
         Ok(Arc::new(Engine {
             path: directory.to_owned(),

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Kind, Result};
 use crate::policy::{PlaintextLogin, Rules};
 use crate::pop3::server::Limits as Pop3Limits;
+use crate::sasl::Mechanisms;
 use crate::smtp::server::Limits as SmtpLimits;
 use crate::store::OpenOptions;
 use crate::vfs::{self, Fs};
@@ -161,6 +162,8 @@ pub struct Config {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// The rules of policy.
     pub rules: Rules,
+    /// The mechanisms that AUTH offers.
+    pub mechanisms: Mechanisms,
     /// Bounds of SMTP sessions.
     pub smtp: SmtpLimits,
     /// Bounds of POP3 sessions.
@@ -191,6 +194,7 @@ impl Config {
                 connections: 4096,
                 connections_per_address: 256,
             },
+            mechanisms: Mechanisms::DEFAULT,
             smtp: SmtpLimits::default(),
             pop3: Pop3Limits::default(),
             drain_millis: 30_000,

@@ -28,6 +28,7 @@ pub mod event;
 #[cfg(test)]
 mod failure_tests;
 pub mod link;
+pub mod login;
 pub mod pop3;
 pub mod smtp;
 pub mod transaction;
@@ -53,6 +54,8 @@ pub struct Shared {
     pub counters: Counters,
     /// Where events go.
     pub events: Option<event::EventSink>,
+    /// How clients log in, replaced as a whole.
+    pub logins: ArcSwap<login::Logins>,
     /// Maildrops held by POP3 sessions (RFC 1939 section 3).
     maildrops: Arc<Mutex<HashSet<AccountId>>>,
 }
@@ -77,6 +80,7 @@ impl Shared {
             clock,
             counters: Counters::default(),
             events,
+            logins: ArcSwap::default(),
             maildrops: Arc::default(),
         })
     }

@@ -7,10 +7,10 @@
 //! everything else 451 4.3.0, and the session goes on. While space is low MAIL is refused with 452 4.3.1; while a lane
 //! of the store cannot be written new connections are turned away with 421.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::event::Event as HostEvent;
+use super::login::{self, Login};
 use super::transaction::{Incoming, Origin, Pending, Recipient, Transaction};
 use super::{Conversation, Link, Progress, Settled, Shared, TlsFacts, Wait};
 use crate::directory::Account;
@@ -54,6 +54,7 @@ enum Answer {
     End,
     StartTls,
     Wait(Wait),
+    Verdict(sasl::Verdict),
     None,
 }
 
@@ -65,7 +66,9 @@ impl SmtpConversation {
         link: Link,
         now: Time,
     ) -> SmtpConversation {
-        let server = Server::new(config, offer(&shared, &link), now);
+        let mut server = Server::new(config, offer(&shared, &link), now);
+        let (mechanisms, bindings) = shared.logins.load().offer(&link);
+        server.set_mechanisms(mechanisms, bindings);
         SmtpConversation {
             server,
             shared,
@@ -118,6 +121,7 @@ impl Conversation for SmtpConversation {
                         return (used, Progress::Wait(Wait::Ticket(ticket)));
                     }
                 }
+                Answer::Verdict(verdict) => self.server.auth(verdict),
                 Answer::StartTls => return (used, Progress::StartTls),
                 Answer::Wait(wait) => return (used, Progress::Wait(wait)),
             }
@@ -162,6 +166,8 @@ impl Conversation for SmtpConversation {
         self.state = State::Idle;
         let offer = offer(&self.shared, &self.link);
         self.server.tls_started(offer, unread);
+        let (mechanisms, bindings) = self.shared.logins.load().offer(&self.link);
+        self.server.set_mechanisms(mechanisms, bindings);
     }
 
     fn shutdown(&mut self) {
@@ -297,17 +303,14 @@ impl Answering<'_> {
     }
 
     fn verify(&self, question: &Question<'_>) -> Answer {
-        let Question::Verify { authorization, login, password, .. } = question;
-        // Acting for somebody else is a right that nobody has yet.
-        let other = !authorization.is_empty() && !authorization.eq_ignore_ascii_case(login);
-        let (shared, peer) = (Arc::clone(self.shared), self.link.peer);
-        let login = (*login).to_owned();
-        let password = zeroize::Zeroizing::new((*password).to_owned());
-        Answer::Wait(Wait::Work(Box::new(move || {
-            let account = shared.directory.verify(&login, &password).filter(|_| !other);
-            log_in(&shared, &login, account.is_some(), peer);
-            Settled::Login(account)
-        })))
+        match login::answer(self.shared, self.link, question) {
+            login::Answer::Now(verdict) => Answer::Verdict(verdict),
+            login::Answer::Work(work) => Answer::Wait(Wait::Work(Box::new(|| match work() {
+                Login::Account(account) => Settled::Login(Some(account)),
+                Login::Refused => Settled::Login(None),
+                Login::Unavailable => Settled::Failed,
+            }))),
+        }
     }
 
     fn recipient(&mut self, to: &crate::codec::address::Address) -> Answer {
@@ -343,15 +346,4 @@ impl Answering<'_> {
             None => Answer::None,
         }
     }
-}
-
-/// Counts a login and tells the host.
-pub(super) fn log_in(shared: &Shared, login: &str, accepted: bool, peer: SocketAddr) {
-    if accepted {
-        shared.counters.logins.up();
-    } else {
-        shared.counters.logins_failed.up();
-        tracing::warn!(login = %login.escape_debug(), %peer, "login failed");
-    }
-    shared.emit(&HostEvent::Login { login, accepted, peer });
 }

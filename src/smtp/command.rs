@@ -5,7 +5,6 @@
 //! programs send it and no other reading exists. A command that takes no argument and is given one is refused.
 
 use crate::codec::path::Path;
-use crate::sasl::Mechanism;
 use crate::smtp::Reply;
 use crate::smtp::parameter;
 use crate::smtp::server::MailParameters;
@@ -136,21 +135,15 @@ pub(crate) fn bdat(argument: &[u8]) -> Option<(u64, bool)> {
     Some((size, last))
 }
 
-/// AUTH's argument: the mechanism and the initial response, still in Base64.
-pub(crate) fn auth(argument: &[u8]) -> Result<(Mechanism, Option<&[u8]>), Reply<'static>> {
+/// AUTH's argument: the mechanism's name and the initial response, still in Base64.
+pub(crate) fn auth(argument: &[u8]) -> Result<(&[u8], Option<&[u8]>), Reply<'static>> {
     let mut words = argument.split(|&b| b == b' ');
     let name = words.next().unwrap_or_default();
     let initial = words.next();
     if name.is_empty() || initial.is_some_and(<[u8]>::is_empty) || words.next().is_some() {
         return Err(Reply::new(501, 5, 4, "Syntax: AUTH mechanism [initial-response]"));
     }
-    let mechanism = Mechanism::from_name(name).ok_or(Reply::new(
-        504,
-        5,
-        4,
-        "Authentication mechanism not offered",
-    ))?;
-    Ok((mechanism, initial))
+    Ok((name, initial))
 }
 
 #[cfg(test)]

@@ -211,6 +211,7 @@ pub struct Server {
     /// The greeting was a refusal.
     turned_away: bool,
     exchange: Option<Box<sasl::Exchange>>,
+    choice: auth::Choice,
     transaction: Transaction,
     sender: Address,
     recipient: Address,
@@ -352,6 +353,7 @@ impl Server {
             authenticated: false,
             turned_away: false,
             exchange: None,
+            choice: auth::Choice::default(),
             transaction: Transaction::default(),
             sender: Address::unset(),
             recipient: Address::unset(),
@@ -378,22 +380,6 @@ impl Server {
         self.answer(Some(reply));
     }
 
-    /// The answer to [`Event::Auth`].
-    pub fn auth(&mut self, verdict: sasl::Verdict) {
-        if self.pause != Pause::Auth {
-            return;
-        }
-        match verdict {
-            sasl::Verdict::Accept => self.accept(),
-            sasl::Verdict::Refuse => {
-                self.reply(Reply::new(535, 7, 8, "Wrong login name or password"));
-            }
-            sasl::Verdict::Unavailable => {
-                self.reply(Reply::new(454, 7, 0, "Cannot authenticate now, try again later"));
-            }
-        }
-    }
-
     /// TLS is on: everything known before is forgotten (RFC 3207 4.2). `unread` is plaintext that came after
     /// STARTTLS in the clear and was not consumed: when it is not empty the session refuses to go on.
     ///
@@ -410,6 +396,7 @@ impl Server {
         self.extended = false;
         self.authenticated = false;
         self.exchange = None;
+        self.choice.forget_channel();
         self.deadline = None;
         if !unread.is_empty() {
             self.leave();
@@ -460,6 +447,7 @@ impl Server {
             + self.sender.memory_bytes()
             + self.recipient.memory_bytes()
             + exchange
+            + self.choice.memory_bytes()
     }
 
     /// What TLS and AUTH are on this connection now.

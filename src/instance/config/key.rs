@@ -252,7 +252,7 @@ pub const NUMBERS: &[Number] = &[
 pub const TEXTS: &[&str] = &["hostname", "tls.certificate", "tls.key", "policy.plaintext_login"];
 
 /// Keys whose value is a list of texts.
-pub const LISTS: &[&str] = &["policy.relay_networks"];
+pub const LISTS: &[&str] = &["policy.relay_networks", "auth.mechanisms"];
 
 /// The table that belongs to the program around the engine.
 pub const HOST: &str = "host";

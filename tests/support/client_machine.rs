@@ -1,6 +1,6 @@
 //! The transcript runner's adaptor for [`posthouse::smtp::client::Client`]. The roles are swapped: `S:` goes in, `C:` comes out.
 //!
-//! Set-up: `% hostname NAME`, `% tls never|required`, `% under-tls`, `% login NAME PASSWORD`, `% clear-auth`, `% no pipelining
+//! Set-up: `% hostname NAME`, `% tls never|required`, `% under-tls`, `% nonce` (SCRAM with a nonce of ones), `% login NAME PASSWORD`, `% token`, `% clear-auth`, `% no pipelining
 //! chunking quit`, `% send-8bit`, `% refuse-line-ends`, `% limit NAME NUMBER` (the names of `Limits`), `% piece OCTETS`.
 //! `% message from=A to=B to=C,NOTIFY=NEVER size=N 8bit binary utf8 with=RET=HDRS` is a transaction, and the `% body TEXT` of
 //! the same place its message (escapes as everywhere; `% body fails`: it cannot be read); several follow one another. Behind the last
@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use posthouse::session::{Next, Session, Step};
 use posthouse::smtp::client::{
-    Client, ClientConfig, ClientEvent, Content, Credentials, EightBit, LineEnds, Recipient, Tls,
-    Transaction,
+    Channel, Client, ClientConfig, ClientEvent, Content, Credentials, EightBit, LineEnds, Login,
+    Recipient, Tls, Transaction,
 };
 use posthouse::time::Time;
 
@@ -101,10 +101,14 @@ impl<const LMTP: bool> Machine for ClientMachine<LMTP> {
             Some("required") => Tls::Required,
             _ => Tls::WhenOffered,
         };
-        config.credentials = setup.words("login").map(|w| Credentials {
-            authorization: String::new(),
-            login: w[0].clone(),
-            password: w[1].clone().into(),
+        config.login = setup.words("login").map(|w| {
+            let mut login = Login::new(Credentials {
+                authorization: String::new(),
+                login: w[0].clone(),
+                secret: w[1].clone().into(),
+            });
+            login.token = setup.words("token").is_some();
+            login
         });
         let size = |n: u64| usize::try_from(n).expect("a limit that fits");
         for (name, value) in setup.limits() {
@@ -121,12 +125,13 @@ impl<const LMTP: bool> Machine for ClientMachine<LMTP> {
         let bodies = setup
             .all("body")
             .map(|w| (w != ["fails"]).then(|| unescape(&w.join(" ")).expect("a body")));
+        let mut client =
+            Client::new(Arc::new(config), setup.words("under-tls").is_some(), Time(1_000_000));
+        if setup.words("nonce").is_some() {
+            client.set_channel([1; 18], Channel::Unbound);
+        }
         ClientMachine {
-            client: Client::new(
-                Arc::new(config),
-                setup.words("under-tls").is_some(),
-                Time(1_000_000),
-            ),
+            client,
             messages: setup
                 .all("message")
                 .map(|words| {

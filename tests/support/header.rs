@@ -31,6 +31,7 @@ const FILES: &[(&str, &str)] = &[
     ("store_state", "The engine: how its store is"),
     ("repair", "Repair of an instance"),
     ("smtp_server", "Sessions: ph_smtp_server"),
+    ("smtp_client", "Sessions: ph_smtp_client"),
     ("pop3_server", "Sessions: ph_pop3_server"),
 ];
 

@@ -6,6 +6,8 @@
 mod client_machine;
 #[path = "support/pop3.rs"]
 mod pop3;
+#[path = "support/sasl.rs"]
+mod sasl;
 #[path = "support/smtp_machine.rs"]
 mod smtp_machine;
 #[path = "support/transcript.rs"]

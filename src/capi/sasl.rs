@@ -30,6 +30,8 @@ pub const PH_MECHANISM_XOAUTH2: u32 = 64;
 /// Octets of a nonce.
 pub const PH_NONCE_SIZE: usize = 18;
 
+const _: () = assert!(PH_NONCE_SIZE == size_of::<Nonce>());
+
 const BITS: [(u32, Mechanism); 7] = [
     (PH_MECHANISM_PLAIN, Mechanism::Plain),
     (PH_MECHANISM_LOGIN, Mechanism::Login),

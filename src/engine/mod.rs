@@ -15,12 +15,14 @@ use crate::error::{Error, Kind, Result};
 use crate::instance::{Config, ListenerConfig};
 use crate::mailbox::Mailboxes;
 use crate::runtime::control::ControlServer;
+use crate::runtime::hosted::Crew;
 use crate::runtime::tls::Acceptor;
 use crate::runtime::{Plan, Server};
 use crate::sasl::Mechanism;
 use crate::service::Shared;
 use crate::service::login::Logins;
 use crate::service::transaction::{Origin, Recipient, Transaction};
+use crate::service::{Protocols, Shared};
 use crate::spool::Spool;
 use crate::store::{
     CheckReport, CompactOptions, CompactReport, MailboxHead, MailboxId, MessageId, MessageReader,
@@ -33,9 +35,11 @@ use crate::vfs::Fs;
 use crate::vfs::os::OsFs;
 
 pub mod admin;
+mod hosted;
 mod log;
 mod status;
 pub use crate::service::event;
+pub use hosted::{Doing, HostedConnection, HostedOptions, HostedTls, Ready};
 
 pub use crate::service::event::{Event, EventSink, LogLevel, LogSink};
 pub use crate::service::login::{TokenRequest, TokenVerifier};
@@ -121,6 +125,9 @@ pub struct Engine {
     config: Config,
     store: Store,
     shared: Arc<Shared>,
+    protocols: Arc<Protocols>,
+    /// Runs what hosted connections wait for; made with the first of them.
+    crew: Mutex<Option<Arc<Crew>>>,
     options: Options,
     running: Mutex<Option<Running>>,
     /// Held by whoever starts, stops or closes, for as long as it takes: a stop has drained, and its control file is
@@ -160,7 +167,14 @@ impl Engine {
         Ok(Arc::new(Engine {
             path: directory.to_owned(),
             fs,
-            clock,
+            clock: Arc::clone(&clock),
+            protocols: Arc::new(Protocols::new(
+                Arc::clone(&shared),
+                clock,
+                &config.smtp,
+                &config.pop3,
+            )),
+            crew: Mutex::new(None),
             config,
             store,
             shared,
@@ -189,17 +203,11 @@ impl Engine {
         if self.running.lock().is_some() {
             return Ok(());
         }
-        let tls = match &self.config.tls {
-            Some((certificate, key)) => Some(Acceptor::load(self.fs.as_ref(), certificate, key)?),
-            None => None,
-        };
+        let tls = self.acceptor()?;
         let server = Server::start(Plan {
             listeners: self.config.listeners.clone(),
             tls,
-            shared: Arc::clone(&self.shared),
-            clock: Arc::clone(&self.clock),
-            smtp: self.config.smtp.clone(),
-            pop3: self.config.pop3.clone(),
+            protocols: Arc::clone(&self.protocols),
             drain_millis: self.config.drain_millis,
             threads: self.options.threads,
             on_thread_start: log::thread_hook(self.options.log.clone(), self.options.log_level),
@@ -212,6 +220,16 @@ impl Engine {
             self.shared.emit(&Event::Listening { name: config.name, address });
         }
         Ok(())
+    }
+
+    /// The certificate, when one is configured.
+    fn acceptor(&self) -> Result<Option<Acceptor>> {
+        match &self.config.tls {
+            Some((certificate, key)) => {
+                Acceptor::load(self.fs.as_ref(), certificate, key).map(Some)
+            }
+            None => Ok(None),
+        }
     }
 
     /// The listeners that serve now.
@@ -250,8 +268,13 @@ impl Engine {
     pub fn close(&self) -> Result<()> {
         let turn = self.turn.lock();
         let stopped = self.end_serving();
+        let crew = self.crew.lock().take();
         let closed =
             if self.closed.swap(true, Ordering::AcqRel) { Ok(()) } else { self.store.close() };
+        // After the store, which has answered whatever was awaited of it.
+        if let Some(crew) = crew {
+            crew.end();
+        }
         drop(turn);
         if stopped {
             self.shared.emit(&Event::Stopped);

@@ -166,7 +166,7 @@ pub(super) fn hmac_states(key: &[u8]) -> ([u8; 16], [u8; 16]) {
     for (to, from) in block.iter_mut().zip(key) {
         *to = *from;
     }
-    let mut state = |pad: u8| {
+    let state = |pad: u8| {
         let mut padded = block.map(|octet| octet ^ pad);
         let mut state = State::START;
         state.block(&padded);

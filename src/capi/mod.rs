@@ -49,6 +49,7 @@ mod repair;
 mod report;
 mod sasl;
 mod scrub;
+mod smtp_client;
 mod smtp_server;
 mod status;
 mod store_state;

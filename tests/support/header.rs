@@ -33,6 +33,7 @@ const FILES: &[(&str, &str)] = &[
     ("repair", "Repair of an instance"),
     ("sasl", "Logins"),
     ("smtp_server", "Sessions: ph_smtp_server"),
+    ("smtp_client", "Sessions: ph_smtp_client"),
     ("pop3_server", "Sessions: ph_pop3_server"),
 ];
 

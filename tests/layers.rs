@@ -67,7 +67,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("mail_parser", &["src/codec/mime.rs"]),
     ("hickory_resolver", &["src/dns/hickory.rs"]),
     ("hickory_proto", &["src/dns/hickory.rs"]),
-    ("rustls", &["src/runtime/tls.rs"]),
+    ("rustls", &["src/runtime/tls.rs", "src/runtime/tls/"]),
     ("rcgen", &["src/instance/certificate.rs"]),
     ("toml_edit", &["src/instance/config/", "src/instance/config.rs"]),
     ("tokio", &["src/runtime/", "src/cli/"]),

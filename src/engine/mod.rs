@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::codec::address::Address;
 use crate::directory::{Account, Alias, Directory, NewAccount};
 use crate::error::{Error, Kind, Result};
+use crate::instance::config::TlsConfig;
 use crate::instance::{Config, ListenerConfig};
 use crate::mailbox::Mailboxes;
 use crate::runtime::control::ControlServer;
@@ -118,6 +119,8 @@ pub struct Engine {
     shared: Arc<Shared>,
     options: Options,
     running: Mutex<Option<Running>>,
+    /// Certificates of the next start: as configured when it was opened or reloaded.
+    tls: Mutex<Option<TlsConfig>>,
     /// Held by whoever starts, stops or closes, for as long as it takes: a stop has drained, and its control file is
     /// gone, before the next start makes its own. Never while the host is told of an event.
     turn: Mutex<()>,
@@ -147,6 +150,7 @@ impl Engine {
             options.events.clone(),
         );
         shared.watch(&store);
+        let tls = config.tls.clone();
         Ok(Arc::new(Engine {
             path: directory.to_owned(),
             fs,
@@ -156,6 +160,7 @@ impl Engine {
             shared,
             options,
             running: Mutex::new(None),
+            tls: Mutex::new(tls),
             turn: Mutex::new(()),
             closed: AtomicBool::new(false),
         }))
@@ -179,8 +184,8 @@ impl Engine {
         if self.running.lock().is_some() {
             return Ok(());
         }
-        let tls = match &self.config.tls {
-            Some((certificate, key)) => Some(Acceptor::load(self.fs.as_ref(), certificate, key)?),
+        let tls = match &*self.tls.lock() {
+            Some(tls) => Some(Acceptor::load(self.fs.as_ref(), tls)?),
             None => None,
         };
         let server = Server::start(Plan {
@@ -201,6 +206,30 @@ impl Engine {
         for Listening { config, address } in listeners {
             self.shared.emit(&Event::Listening { name: config.name, address });
         }
+        Ok(())
+    }
+
+    /// Reads the configuration and the certificates anew, without dropping a connection: the table `policy` holds from
+    /// now on, new TLS connections get the new certificates. All of it takes effect, or, when anything is wrong,
+    /// nothing. Listeners, the bounds of sessions and whether there is TLS at all hold until the next start, the store's
+    /// settings until the next opening. Blocks on files.
+    ///
+    /// # Errors
+    /// `Config`, `Certificate` or `PrivateKey`, with what is wrong; everything is then as it was.
+    pub fn reload(&self) -> Result<()> {
+        let _turn = self.turn.lock();
+        self.opened()?;
+        let config = Config::load(self.fs.as_ref(), &self.path)?;
+        let acceptor = self.running.lock().as_ref().and_then(|r| r.server.tls().cloned());
+        match (&config.tls, acceptor) {
+            (Some(tls), Some(acceptor)) => acceptor.reload(self.fs.as_ref(), tls)?,
+            // Tried all the same: the next start must not be where a mistake is found.
+            (Some(tls), None) => drop(Acceptor::load(self.fs.as_ref(), tls)?),
+            (None, _) => {}
+        }
+        self.shared.rules.store(Arc::new(config.rules));
+        *self.tls.lock() = config.tls;
+        tracing::info!("configuration and certificates read anew");
         Ok(())
     }
 

@@ -69,15 +69,9 @@ impl Drop for Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::PlaintextLogin;
 
     fn rules(connections: u32, connections_per_address: u32) -> Rules {
-        Rules {
-            relay_networks: Vec::new(),
-            plaintext_login: PlaintextLogin::Never,
-            connections,
-            connections_per_address,
-        }
+        Rules { connections, connections_per_address, ..Rules::default() }
     }
 
     #[test]

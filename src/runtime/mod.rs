@@ -72,6 +72,7 @@ pub struct Server {
     stopping: watch::Sender<bool>,
     handle: tokio::runtime::Handle,
     listening: Vec<(ListenerConfig, SocketAddr)>,
+    tls: Option<Acceptor>,
 }
 
 /// What all connections of a server share.
@@ -129,6 +130,7 @@ impl Server {
             plan,
         });
         let handle = runtime.handle().clone();
+        let tls = context.plan.tls.clone();
         let on_start = Arc::clone(&context.plan.on_thread_start);
         let thread = std::thread::Builder::new()
             .name("posthouse-main".to_owned())
@@ -138,12 +140,17 @@ impl Server {
                 runtime.shutdown_timeout(Duration::from_secs(10));
             })
             .map_err(|e| Error::new(kind_of_io(&e), format!("cannot start a thread: {e}")))?;
-        Ok(Server { thread: Some(thread), stopping, handle, listening })
+        Ok(Server { thread: Some(thread), stopping, handle, listening, tls })
     }
 
     /// What is served, with the addresses as bound.
     pub fn listening(&self) -> &[(ListenerConfig, SocketAddr)] {
         &self.listening
+    }
+
+    /// Where certificates of new connections come from; `None`: no TLS.
+    pub fn tls(&self) -> Option<&Acceptor> {
+        self.tls.as_ref()
     }
 
     /// The runtime's handle, for other tasks that live as long as the server.

@@ -84,8 +84,7 @@ impl House {
         let rules = Rules {
             relay_networks: Vec::new(),
             plaintext_login: PlaintextLogin::Always,
-            connections: 10,
-            connections_per_address: 10,
+            ..Rules::default()
         };
         let spool = Spool::open(&store).unwrap();
         let shared = Shared::new(

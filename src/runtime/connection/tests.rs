@@ -23,8 +23,7 @@ fn serve(store: &Store) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
     let rules = Rules {
         relay_networks: vec!["127.0.0.0/8".parse().unwrap()],
         plaintext_login: PlaintextLogin::Never,
-        connections: 10,
-        connections_per_address: 10,
+        ..Rules::default()
     };
     let clock: Arc<dyn Clock> = SystemClock::shared();
     let shared = Shared::new(

@@ -217,24 +217,28 @@ impl Defences {
         }
     }
 
-    /// Counts an event of a peer that is not exempt.
+    /// Counts events of a peer that is not exempt.
     ///
     /// # Errors
-    /// The rate is used up; the event is not to happen, and was not counted.
+    /// The rate is used up; the events are not to happen, and were not counted.
     pub fn count(
         &self,
         rules: &DefenceRules,
         peer: IpAddr,
         what: Counted,
+        times: u32,
         now: Time,
     ) -> Result<(), TooMany> {
         let rate = rules.rate(what);
-        if rate.is_unlimited() {
+        if rate.is_unlimited() || times == 0 {
             return Ok(());
         }
         let mut hosts = self.hosts.lock();
         let buckets = hosts.entry(rules.host(peer), |_| false);
-        buckets.of(what).take(rate, now).map_err(|retry_millis| TooMany { what, retry_millis })
+        buckets
+            .of(what)
+            .take(rate, times, now)
+            .map_err(|retry_millis| TooMany { what, retry_millis })
     }
 
     /// Whether a login of this peer may be tried at all. Ask before the password is looked at.

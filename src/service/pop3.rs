@@ -154,6 +154,7 @@ impl Conversation for Pop3Conversation {
                 self.open = None;
                 self.server.updated(result.is_ok());
             }
+            Settled::Paused => {}
             Settled::Login(_) | Settled::Failed => {
                 self.server.denied(Denial::Temporary);
                 self.server.body_failed(out);
@@ -187,7 +188,11 @@ fn log_in_job(shared: &Arc<Shared>, link: &Link, question: &Question<'_>) -> Wai
     let login = (*login).to_owned();
     let password = zeroize::Zeroizing::new((*password).to_owned());
     Wait::Work(Box::new(move || {
+        if shared.login_locked(peer, &login).is_some() {
+            return Settled::Maildrop(Err(Denial::Temporary));
+        }
         let account = shared.directory.verify(&login, &password).filter(|_| !other);
+        shared.login_ended(peer, &login, password.as_bytes(), account.is_some());
         log_in(&shared, &login, account.is_some(), peer);
         Settled::Maildrop(match account {
             Some(account) => open(&shared, account.id),

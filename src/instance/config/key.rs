@@ -106,7 +106,7 @@ pub const NUMBERS: &[Number] = &[
         "recipients_per_hour",
         0,
         10_000_000,
-        ["Recipients in an hour from one host, taken or not. Beyond it: 452. 0: any number.",],
+        ["Recipients in an hour from one host, taken or not. Beyond it: 450. 0: any number.",],
         |c| u64::from(c.rules.defence.recipients_per_hour),
         |c, v| c.rules.defence.recipients_per_hour = narrow(v)
     ),
@@ -115,7 +115,7 @@ pub const NUMBERS: &[Number] = &[
         "messages_per_hour",
         0,
         10_000_000,
-        ["Messages in an hour from one host. Beyond it: 452. 0: any number.",],
+        ["Messages in an hour from one host. Beyond it: 450. 0: any number.",],
         |c| u64::from(c.rules.defence.messages_per_hour),
         |c, v| c.rules.defence.messages_per_hour = narrow(v)
     ),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::policy::PlaintextLogin;
 
 fn parse(text: &str) -> Result<Config> {
     Config::parse(text, Path::new("/i/posthouse.toml"), Path::new("/i"))

@@ -38,18 +38,18 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Takes a token.
+    /// Takes so many tokens, all or none.
     ///
     /// # Errors
-    /// There is none: milliseconds until the next one, at least 1.
-    pub fn take(&mut self, rate: Rate, now: Time) -> Result<(), u64> {
+    /// There are not so many: milliseconds until there are, at least 1 (for more than the bucket holds, never).
+    pub fn take(&mut self, rate: Rate, tokens: u32, now: Time) -> Result<(), u64> {
         if rate.is_unlimited() {
             return Ok(());
         }
         let now = now.0.saturating_mul(1000);
         let period = rate.period_millis.saturating_mul(1000);
         let interval = (period / u64::from(rate.events)).max(1);
-        let next = self.full_at.max(now).saturating_add(interval);
+        let next = self.full_at.max(now).saturating_add(interval.saturating_mul(u64::from(tokens)));
         let ahead = next.saturating_sub(now);
         // Rounding of the interval must not cost the last token.
         if ahead > period {

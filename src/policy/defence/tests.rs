@@ -34,18 +34,18 @@ fn a_rate_takes_its_number_and_refuses_one_more_until_a_token_is_back() {
         (Counted::Message, 1, 3_600_000),
     ] {
         for n in 0..most {
-            assert_eq!(books.count(&rules, peer, what, NOW), Ok(()), "{what:?} {n}");
+            assert_eq!(books.count(&rules, peer, what, 1, NOW), Ok(()), "{what:?} {n}");
         }
         let refused = Err(TooMany { what, retry_millis: interval });
-        assert_eq!(books.count(&rules, peer, what, NOW), refused, "one more");
+        assert_eq!(books.count(&rules, peer, what, 1, NOW), refused, "one more");
         // What was refused was not counted.
-        assert_eq!(books.count(&rules, peer, what, NOW), refused);
+        assert_eq!(books.count(&rules, peer, what, 1, NOW), refused);
         let before = Err(TooMany { what, retry_millis: 1 });
-        assert_eq!(books.count(&rules, peer, what, NOW.after(interval - 1)), before);
-        assert_eq!(books.count(&rules, peer, what, NOW.after(interval)), Ok(()));
-        assert!(books.count(&rules, peer, what, NOW.after(interval)).is_err());
+        assert_eq!(books.count(&rules, peer, what, 1, NOW.after(interval - 1)), before);
+        assert_eq!(books.count(&rules, peer, what, 1, NOW.after(interval)), Ok(()));
+        assert!(books.count(&rules, peer, what, 1, NOW.after(interval)).is_err());
         // Other hosts have buckets of their own.
-        assert_eq!(books.count(&rules, ip("192.0.2.2"), what, NOW), Ok(()));
+        assert_eq!(books.count(&rules, ip("192.0.2.2"), what, 1, NOW), Ok(()));
     }
 }
 
@@ -53,10 +53,11 @@ fn a_rate_takes_its_number_and_refuses_one_more_until_a_token_is_back() {
 fn an_unused_bucket_is_never_more_than_full() {
     let (books, rules, peer) = (Defences::default(), strict(), ip("192.0.2.1"));
     let later = NOW.after(1 << 50);
-    let taken = (0..10).filter(|_| books.count(&rules, peer, Counted::Connection, later).is_ok());
+    let taken =
+        (0..10).filter(|_| books.count(&rules, peer, Counted::Connection, 1, later).is_ok());
     assert_eq!(taken.count(), 3);
     // At the end of time nothing wraps.
-    let _ = books.count(&rules, peer, Counted::Connection, Time(u64::MAX));
+    let _ = books.count(&rules, peer, Counted::Connection, 1, Time(u64::MAX));
 }
 
 #[test]
@@ -66,10 +67,10 @@ fn rates_that_do_not_divide_the_period_lose_no_token() {
         let rate = Rate::per_minute(events);
         let most = u64::from(events.min(100_000));
         for n in 0..most {
-            assert_eq!(bucket.take(rate, NOW), Ok(()), "{events}: {n}");
+            assert_eq!(bucket.take(rate, 1, NOW), Ok(()), "{events}: {n}");
         }
         if events <= 7_777 {
-            assert!(bucket.take(rate, NOW).is_err(), "{events}");
+            assert!(bucket.take(rate, 1, NOW).is_err(), "{events}");
         }
     }
 }
@@ -79,7 +80,7 @@ fn no_limit_leaves_no_trace() {
     let rules = DefenceRules { connections_per_minute: 0, ..DefenceRules::default() };
     let books = Defences::default();
     for _ in 0..10_000 {
-        assert_eq!(books.count(&rules, ip("192.0.2.1"), Counted::Connection, NOW), Ok(()));
+        assert_eq!(books.count(&rules, ip("192.0.2.1"), Counted::Connection, 1, NOW), Ok(()));
     }
     assert_eq!(books.tracked(), 0);
 }
@@ -231,7 +232,7 @@ fn the_tables_are_bounded_and_a_lock_out_that_holds_goes_last() {
     }
     for n in 0..10_000_u32 {
         let other = IpAddr::from((0x0a00_0000 + n).to_be_bytes());
-        let _ = books.count(&rules, other, Counted::Connection, NOW);
+        let _ = books.count(&rules, other, Counted::Connection, 1, NOW);
         let name = format!("name{n}");
         books.login_failed(&rules, other, &name, b"guess", NOW);
         books.login_succeeded(&rules, other, &name);
@@ -239,7 +240,7 @@ fn the_tables_are_bounded_and_a_lock_out_that_holds_goes_last() {
     }
     assert_eq!(books.locked(&rules, peer, "a", NOW), Some(Locked::Host), "still kept");
     let again = ip("10.0.0.0");
-    assert_eq!(books.count(&rules, again, Counted::Connection, NOW), Ok(()), "forgotten");
+    assert_eq!(books.count(&rules, again, Counted::Connection, 1, NOW), Ok(()), "forgotten");
 }
 
 #[test]

@@ -53,9 +53,10 @@ fn serve(store: &Store) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
                 let link = Link { peer, tls, starttls: false };
                 Box::new(SmtpConversation::new(shared, config, link, now))
             };
-            let stream = TcpStream::from_std(socket).unwrap();
+            let stream = Stream::Tcp(tokio::net::TcpStream::from_std(socket).unwrap());
             let (_stopping, receiver) = watch::channel(false);
-            let connection = Connection::open(stream, None, false, begin, clock, receiver).await;
+            let connection =
+                Connection::open(stream, Vec::new(), None, false, begin, clock, receiver).await;
             connection.unwrap().run().await;
         });
     });

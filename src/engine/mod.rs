@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::instance::config::TlsConfig;
 use crate::instance::{Config, ListenerConfig};
 use crate::mailbox::Mailboxes;
+use crate::policy::defence::Lockout;
 use crate::runtime::control::ControlServer;
 use crate::runtime::tls::Acceptor;
 use crate::runtime::{Plan, Server};
@@ -38,6 +39,9 @@ pub use crate::service::event;
 
 pub use crate::service::event::{Event, EventSink, LogLevel, LogSink};
 pub use status::{LaneStatus, Status};
+
+/// Most lock-outs that are listed.
+pub const LOCKOUTS: usize = 10_000;
 
 /// How an engine is opened.
 #[derive(Clone, Default)]
@@ -231,6 +235,28 @@ impl Engine {
         *self.tls.lock() = config.tls;
         tracing::info!("configuration and certificates read anew");
         Ok(())
+    }
+
+    /// Who is locked out after failed logins now, at most [`LOCKOUTS`] of them: hosts first, each sorted.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub fn lockouts(&self) -> Result<Vec<Lockout>> {
+        self.opened()?;
+        Ok(self.shared.defences.lockouts(self.clock.now(), LOCKOUTS))
+    }
+
+    /// Ends the lock-out of a host (any address in it) or of a login name, and forgets its failures.
+    ///
+    /// # Errors
+    /// `NotFound` when nothing was held against it; `Stopped`.
+    pub fn unlock(&self, whom: &str) -> Result<()> {
+        self.opened()?;
+        if self.shared.defences.unlock(&self.shared.rules.load().defence, whom) {
+            return Ok(());
+        }
+        let text = format!("no failed logins are held against {}", whom.escape_debug());
+        Err(Error::new(Kind::NotFound, text))
     }
 
     /// The listeners that serve now.

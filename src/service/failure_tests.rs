@@ -181,6 +181,7 @@ impl Talk {
                     self.0.settle(Settled::Ticket(ticket.wait()), &mut out);
                 }
                 Progress::Wait(Wait::Work(work)) => self.0.settle(work(), &mut out),
+                Progress::Wait(Wait::Pause(_)) => self.0.settle(Settled::Paused, &mut out),
                 Progress::StartTls => panic!("nobody asked for TLS"),
             }
         };

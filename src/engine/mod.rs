@@ -17,10 +17,11 @@ use crate::instance::{Config, ListenerConfig};
 use crate::mailbox::Mailboxes;
 use crate::policy::defence::Lockout;
 use crate::runtime::control::ControlServer;
+use crate::runtime::hosted::Crew;
 use crate::runtime::tls::Acceptor;
 use crate::runtime::{Plan, Server};
-use crate::service::Shared;
 use crate::service::transaction::{Origin, Recipient, Transaction};
+use crate::service::{Protocols, Shared};
 use crate::spool::Spool;
 use crate::store::{
     CheckReport, CompactOptions, CompactReport, MailboxHead, MailboxId, MessageId, MessageReader,
@@ -33,9 +34,11 @@ use crate::vfs::Fs;
 use crate::vfs::os::OsFs;
 
 pub mod admin;
+mod hosted;
 mod log;
 mod status;
 pub use crate::service::event;
+pub use hosted::{Doing, HostedConnection, HostedOptions, HostedTls, Ready};
 
 pub use crate::service::event::{Event, EventSink, LogLevel, LogSink};
 pub use status::{LaneStatus, Status};
@@ -113,6 +116,13 @@ struct Running {
     server: Server,
 }
 
+/// Where TLS comes from: as configured when the engine was opened or reloaded, and what was made of it. All server sides
+/// are made by one acceptor, so that a session can be resumed after a stop, and wherever it comes in.
+struct Certificates {
+    config: Option<TlsConfig>,
+    acceptor: Option<Acceptor>,
+}
+
 /// An open instance. Dropping it closes it.
 pub struct Engine {
     path: PathBuf,
@@ -121,10 +131,12 @@ pub struct Engine {
     config: Config,
     store: Store,
     shared: Arc<Shared>,
+    protocols: Arc<Protocols>,
+    /// Runs what hosted connections wait for; made with the first of them.
+    crew: Mutex<Option<Arc<Crew>>>,
     options: Options,
     running: Mutex<Option<Running>>,
-    /// Certificates of the next start: as configured when it was opened or reloaded.
-    tls: Mutex<Option<TlsConfig>>,
+    tls: Mutex<Certificates>,
     /// Held by whoever starts, stops or closes, for as long as it takes: a stop has drained, and its control file is
     /// gone, before the next start makes its own. Never while the host is told of an event.
     turn: Mutex<()>,
@@ -158,13 +170,20 @@ impl Engine {
         Ok(Arc::new(Engine {
             path: directory.to_owned(),
             fs,
-            clock,
+            clock: Arc::clone(&clock),
+            protocols: Arc::new(Protocols::new(
+                Arc::clone(&shared),
+                clock,
+                &config.smtp,
+                &config.pop3,
+            )),
+            crew: Mutex::new(None),
             config,
             store,
             shared,
             options,
             running: Mutex::new(None),
-            tls: Mutex::new(tls),
+            tls: Mutex::new(Certificates { config: tls, acceptor: None }),
             turn: Mutex::new(()),
             closed: AtomicBool::new(false),
         }))
@@ -188,17 +207,11 @@ impl Engine {
         if self.running.lock().is_some() {
             return Ok(());
         }
-        let tls = match &*self.tls.lock() {
-            Some(tls) => Some(Acceptor::load(self.fs.as_ref(), tls)?),
-            None => None,
-        };
+        let tls = self.acceptor(true)?;
         let server = Server::start(Plan {
             listeners: self.config.listeners.clone(),
             tls,
-            shared: Arc::clone(&self.shared),
-            clock: Arc::clone(&self.clock),
-            smtp: self.config.smtp.clone(),
-            pop3: self.config.pop3.clone(),
+            protocols: Arc::clone(&self.protocols),
             drain_millis: self.config.drain_millis,
             threads: self.options.threads,
             on_thread_start: log::thread_hook(self.options.log.clone(), self.options.log_level),
@@ -224,15 +237,15 @@ impl Engine {
         let _turn = self.turn.lock();
         self.opened()?;
         let config = Config::load(self.fs.as_ref(), &self.path)?;
-        let acceptor = self.running.lock().as_ref().and_then(|r| r.server.tls().cloned());
-        match (&config.tls, acceptor) {
-            (Some(tls), Some(acceptor)) => acceptor.reload(self.fs.as_ref(), tls)?,
+        let mut tls = self.tls.lock();
+        match (&config.tls, &tls.acceptor) {
+            (Some(files), Some(acceptor)) => acceptor.reload(self.fs.as_ref(), files)?,
             // Tried all the same: the next start must not be where a mistake is found.
-            (Some(tls), None) => drop(Acceptor::load(self.fs.as_ref(), tls)?),
-            (None, _) => {}
+            (Some(files), None) => tls.acceptor = Some(Acceptor::load(self.fs.as_ref(), files)?),
+            (None, _) => tls.acceptor = None,
         }
         self.shared.rules.store(Arc::new(config.rules));
-        *self.tls.lock() = config.tls;
+        tls.config = config.tls;
         tracing::info!("configuration and certificates read anew");
         Ok(())
     }
@@ -257,6 +270,18 @@ impl Engine {
         }
         let text = format!("no failed logins are held against {}", whom.escape_debug());
         Err(Error::new(Kind::NotFound, text))
+    }
+
+    /// The certificates, when there are any. They are read once; `fresh`: and now.
+    fn acceptor(&self, fresh: bool) -> Result<Option<Acceptor>> {
+        let mut tls = self.tls.lock();
+        let Some(files) = &tls.config else { return Ok(None) };
+        match &tls.acceptor {
+            Some(acceptor) if fresh => acceptor.reload(self.fs.as_ref(), files)?,
+            Some(_) => {}
+            None => tls.acceptor = Some(Acceptor::load(self.fs.as_ref(), files)?),
+        }
+        Ok(tls.acceptor.clone())
     }
 
     /// The listeners that serve now.
@@ -295,8 +320,13 @@ impl Engine {
     pub fn close(&self) -> Result<()> {
         let turn = self.turn.lock();
         let stopped = self.end_serving();
+        let crew = self.crew.lock().take();
         let closed =
             if self.closed.swap(true, Ordering::AcqRel) { Ok(()) } else { self.store.close() };
+        // After the store, which has answered whatever was awaited of it.
+        if let Some(crew) = crew {
+            crew.end();
+        }
         drop(turn);
         if stopped {
             self.shared.emit(&Event::Stopped);

@@ -13,10 +13,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use super::Context;
 use super::connection::{Connection, Gone, linger, within, write_all};
 use super::gate::Admission;
 use super::stream::Stream;
-use super::{Context, converse};
 use crate::codec::proxy::{self, Header};
 use crate::instance::config::{ListenerConfig, Protocol, TlsMode};
 use crate::policy::defence::Counted;
@@ -42,13 +42,13 @@ impl Visitor {
         config: &ListenerConfig,
         stopping: watch::Receiver<bool>,
     ) -> Option<(Connection, Admission)> {
-        let rules = context.plan.shared.rules.load_full();
+        let rules = context.plan.protocols.shared().rules.load_full();
         if matches!(self.stream, Stream::Tcp(_)) && rules.is_proxy(self.peer.ip()) {
             let headed = within(PROXY_MILLIS, self.proxy(config.name));
             headed.await.ok()?.ok()?;
         }
         let (peer, name) = (self.peer, config.name);
-        let shared = &context.plan.shared;
+        let shared = context.plan.protocols.shared();
         let address = peer.ip();
         let refused = match self.admission.claim(address, &rules) {
             Err(full) => {
@@ -57,7 +57,7 @@ impl Visitor {
             }
             Ok(()) if rules.defence.is_exempt(address) => false,
             Ok(()) => {
-                let now = context.plan.clock.now();
+                let now = context.plan.protocols.clock().now();
                 shared
                     .defences
                     .count(&rules.defence, address, Counted::Connection, 1, now)
@@ -91,7 +91,7 @@ impl Visitor {
         let Visitor { stream, peer, admission, early } = self;
         let begin = |tls| {
             let link = Link { peer, tls, starttls: context.plan.tls.is_some() };
-            converse(context, config.protocol, link)
+            context.plan.protocols.converse(config.protocol, link)
         };
         let connection = Connection::open(
             stream,
@@ -99,7 +99,7 @@ impl Visitor {
             context.plan.tls.clone(),
             implicit,
             begin,
-            Arc::clone(&context.plan.clock),
+            Arc::clone(context.plan.protocols.clock()),
             stopping,
         );
         Some((connection.await?, admission))

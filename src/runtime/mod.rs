@@ -18,13 +18,8 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 
 use crate::error::{Error, Kind, Result, kind_of_io};
-use crate::instance::config::{ListenerConfig, Protocol, TlsMode};
-use crate::pop3;
-use crate::service::pop3::Pop3Conversation;
-use crate::service::smtp::SmtpConversation;
-use crate::service::{Conversation, Link, Shared};
-use crate::smtp;
-use crate::time::Clock;
+use crate::instance::config::{ListenerConfig, TlsMode};
+use crate::service::Protocols;
 
 /// A runtime's handle, for rooms above that block on its tasks.
 pub use tokio::runtime::Handle;
@@ -33,6 +28,7 @@ pub mod connection;
 pub mod control;
 mod entry;
 pub mod gate;
+pub mod hosted;
 mod stream;
 pub mod tls;
 
@@ -53,14 +49,8 @@ pub struct Plan {
     pub listeners: Vec<ListenerConfig>,
     /// The certificate; without one, STARTTLS is not offered and implicit TLS cannot be had.
     pub tls: Option<Acceptor>,
-    /// What conversations share.
-    pub shared: Arc<Shared>,
-    /// The clock of deadlines.
-    pub clock: Arc<dyn Clock>,
-    /// Bounds of SMTP sessions.
-    pub smtp: smtp::server::Limits,
-    /// Bounds of POP3 sessions.
-    pub pop3: pop3::server::Limits,
+    /// What is spoken.
+    pub protocols: Arc<Protocols>,
     /// Milliseconds that a stop waits for conversations to end by themselves.
     pub drain_millis: u64,
     /// Threads that serve connections; 0: one for each core, at most 8.
@@ -75,15 +65,11 @@ pub struct Server {
     stopping: watch::Sender<bool>,
     handle: tokio::runtime::Handle,
     listening: Vec<(ListenerConfig, SocketAddr)>,
-    tls: Option<Acceptor>,
 }
 
 /// What all connections of a server share.
 struct Context {
     plan: Plan,
-    smtp: Arc<smtp::server::ServerConfig>,
-    submission: Arc<smtp::server::ServerConfig>,
-    pop3: Arc<pop3::server::ServerConfig>,
     gate: Gate,
     stopping: watch::Receiver<bool>,
 }
@@ -113,27 +99,8 @@ impl Server {
         let listening: Vec<_> =
             bound.iter().map(|(config, address, _)| (config.clone(), *address)).collect();
         let (stopping, receiver) = watch::channel(false);
-        let dialect = |dialect| {
-            Arc::new(smtp::server::ServerConfig {
-                hostname: plan.shared.hostname.clone(),
-                dialect,
-                limits: plan.smtp.clone(),
-                chunking: true,
-            })
-        };
-        let context = Arc::new(Context {
-            smtp: dialect(smtp::server::Dialect::Smtp),
-            submission: dialect(smtp::server::Dialect::Submission),
-            pop3: Arc::new(pop3::server::ServerConfig {
-                hostname: plan.shared.hostname.clone(),
-                limits: plan.pop3.clone(),
-            }),
-            gate: Gate::default(),
-            stopping: receiver,
-            plan,
-        });
+        let context = Arc::new(Context { gate: Gate::default(), stopping: receiver, plan });
         let handle = runtime.handle().clone();
-        let tls = context.plan.tls.clone();
         let on_start = Arc::clone(&context.plan.on_thread_start);
         let thread = std::thread::Builder::new()
             .name("posthouse-main".to_owned())
@@ -143,17 +110,12 @@ impl Server {
                 runtime.shutdown_timeout(Duration::from_secs(10));
             })
             .map_err(|e| Error::new(kind_of_io(&e), format!("cannot start a thread: {e}")))?;
-        Ok(Server { thread: Some(thread), stopping, handle, listening, tls })
+        Ok(Server { thread: Some(thread), stopping, handle, listening })
     }
 
     /// What is served, with the addresses as bound.
     pub fn listening(&self) -> &[(ListenerConfig, SocketAddr)] {
         &self.listening
-    }
-
-    /// Where certificates of new connections come from; `None`: no TLS.
-    pub fn tls(&self) -> Option<&Acceptor> {
-        self.tls.as_ref()
     }
 
     /// The runtime's handle, for other tasks that live as long as the server.
@@ -276,7 +238,7 @@ fn admit(
     peer: SocketAddr,
     alive: &mpsc::Sender<()>,
 ) {
-    let shared = &context.plan.shared;
+    let shared = context.plan.protocols.shared();
     let admission = match context.gate.enter(&shared.rules.load()) {
         Ok(admission) => admission,
         Err(full) => {
@@ -301,22 +263,6 @@ fn admit(
     });
 }
 
-fn converse(context: &Context, protocol: Protocol, link: Link) -> Box<dyn Conversation> {
-    let shared = Arc::clone(&context.plan.shared);
-    let now = context.plan.clock.now();
-    match protocol {
-        Protocol::Smtp => {
-            Box::new(SmtpConversation::new(shared, Arc::clone(&context.smtp), link, now))
-        }
-        Protocol::Submission => {
-            Box::new(SmtpConversation::new(shared, Arc::clone(&context.submission), link, now))
-        }
-        Protocol::Pop3 => {
-            Box::new(Pop3Conversation::new(shared, Arc::clone(&context.pop3), link, now))
-        }
-    }
-}
-
 /// Keeps the books of a connection; dropping it closes them.
 struct Leaving {
     context: Arc<Context>,
@@ -325,6 +271,6 @@ struct Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.context.plan.shared.counters.connections.down();
+        self.context.plan.protocols.shared().counters.connections.down();
     }
 }

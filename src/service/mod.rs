@@ -30,11 +30,13 @@ mod failure_tests;
 mod guard;
 pub mod link;
 pub mod pop3;
+pub mod protocols;
 pub mod smtp;
 pub mod transaction;
 
 pub use counters::Counters;
 pub use link::{Link, TlsFacts, TlsVersion};
+pub use protocols::Protocols;
 
 /// What all conversations of an engine share.
 pub struct Shared {

@@ -19,7 +19,6 @@ use crate::runtime::hosted::Crew;
 use crate::runtime::tls::Acceptor;
 use crate::runtime::{Plan, Server};
 use crate::sasl::Mechanism;
-use crate::service::Shared;
 use crate::service::login::Logins;
 use crate::service::transaction::{Origin, Recipient, Transaction};
 use crate::service::{Protocols, Shared};

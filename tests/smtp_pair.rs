@@ -88,7 +88,10 @@ fn play(play: &Play, cut: Cut) -> (usize, usize, Story) {
         hostname: "mail.example.test".to_owned(),
         dialect: Dialect::Smtp,
         limits: Limits::default(),
-        chunking: play.chunking,
+        extensions: posthouse::smtp::extension::Extensions {
+            chunking: play.chunking,
+            ..Default::default()
+        },
     };
     let mut server = Server::new(Arc::new(config), play.offer, Time(0));
     let mut client = Client::new(Arc::new(play.client.clone()), play.offer.tls, Time(0));

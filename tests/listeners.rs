@@ -409,27 +409,22 @@ fn errors_are_followed_by_pauses_that_hold_nobody_else() {
     assert!(began.elapsed().as_millis() >= 350, "{:?}", began.elapsed());
 }
 
-/// Says a line over a Unix socket and reads the reply's lines.
+/// Says a line over a Unix socket and reads so many replies.
 #[cfg(unix)]
-fn say(stream: &std::os::unix::net::UnixStream, line: &str, replies: usize) -> Vec<String> {
-    use std::io::{BufRead as _, Read as _, Write as _};
-    let mut stream = stream;
+fn say(mut stream: &std::os::unix::net::UnixStream, line: &str, replies: usize) -> Vec<String> {
+    use std::io::{Read as _, Write as _};
     stream.write_all(line.as_bytes()).unwrap();
-    let mut lines = Vec::new();
-    for _ in 0..replies {
-        loop {
-            let mut text = Vec::new();
-            // Byte by byte, so that nothing is read ahead.
-            std::io::BufReader::with_capacity(1, stream.by_ref())
-                .read_until(b'\n', &mut text)
-                .unwrap();
-            let text = String::from_utf8(text).unwrap();
-            let last = text.as_bytes()[3] == b' ';
-            lines.push(text);
-            if last {
-                break;
-            }
+    let (mut lines, mut ends) = (Vec::new(), 0);
+    while ends < replies {
+        // Octet by octet, so that nothing is read ahead.
+        let mut text = Vec::new();
+        while !text.ends_with(b"\n") {
+            let mut octet = [0];
+            stream.read_exact(&mut octet).unwrap();
+            text.push(octet[0]);
         }
+        ends += usize::from(text[3] == b' ');
+        lines.push(String::from_utf8(text).unwrap());
     }
     lines
 }

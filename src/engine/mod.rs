@@ -19,6 +19,8 @@ use crate::runtime::control::ControlServer;
 use crate::runtime::hosted::Crew;
 use crate::runtime::tls::Acceptor;
 use crate::runtime::{Plan, Server};
+use crate::sasl::Mechanism;
+use crate::service::login::Logins;
 use crate::service::transaction::{Origin, Recipient, Transaction};
 use crate::service::{Protocols, Shared};
 use crate::spool::Spool;
@@ -40,6 +42,7 @@ pub use crate::service::event;
 pub use hosted::{Doing, HostedConnection, HostedOptions, HostedTls, Ready};
 
 pub use crate::service::event::{Event, EventSink, LogLevel, LogSink};
+pub use crate::service::login::{TokenRequest, TokenVerifier};
 pub use status::{LaneStatus, Status};
 
 /// Most lock-outs that are listed.
@@ -56,6 +59,8 @@ pub struct Options {
     pub log_level: LogLevel,
     /// Threads that serve connections; 0: one for each core, at most 8.
     pub threads: usize,
+    /// Who verifies bearer tokens; without it OAUTHBEARER and XOAUTH2 are not offered, whatever the configuration says.
+    pub tokens: Option<Arc<dyn TokenVerifier>>,
 }
 
 /// Repairs an instance that nobody has open; see [`Store::repair`]. `progress(done, total)` counts bytes and begins anew
@@ -164,6 +169,11 @@ impl Engine {
             Arc::clone(&clock),
             options.events.clone(),
         );
+        shared.directory.keep_cram_md5(config.mechanisms.contains(Mechanism::CramMd5));
+        shared.logins.store(Arc::new(Logins {
+            mechanisms: config.mechanisms,
+            tokens: options.tokens.clone(),
+        }));
         shared.watch(&store);
         let tls = config.tls.clone();
         Ok(Arc::new(Engine {

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Kind, Result};
 use crate::policy::Rules;
 use crate::pop3::server::Limits as Pop3Limits;
+use crate::sasl::Mechanisms;
 use crate::smtp::server::Limits as SmtpLimits;
 use crate::store::OpenOptions;
 use crate::vfs::{self, Fs};
@@ -54,6 +55,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// The rules of policy.
     pub rules: Rules,
+    /// The mechanisms that AUTH offers.
+    pub mechanisms: Mechanisms,
     /// Bounds of SMTP sessions.
     pub smtp: SmtpLimits,
     /// Bounds of POP3 sessions.
@@ -79,6 +82,7 @@ impl Config {
             listeners: Vec::new(),
             tls: None,
             rules: Rules::default(),
+            mechanisms: Mechanisms::DEFAULT,
             smtp: SmtpLimits::default(),
             pop3: Pop3Limits::default(),
             drain_millis: 30_000,

@@ -29,6 +29,7 @@ pub mod event;
 mod failure_tests;
 mod guard;
 pub mod link;
+pub mod login;
 pub mod pop3;
 pub mod protocols;
 pub mod smtp;
@@ -58,6 +59,8 @@ pub struct Shared {
     pub counters: Counters,
     /// Where events go.
     pub events: Option<event::EventSink>,
+    /// How clients log in, replaced as a whole.
+    pub logins: ArcSwap<login::Logins>,
     /// Maildrops held by POP3 sessions (RFC 1939 section 3).
     maildrops: Arc<Mutex<HashSet<AccountId>>>,
 }
@@ -83,6 +86,7 @@ impl Shared {
             clock,
             counters: Counters::default(),
             events,
+            logins: ArcSwap::default(),
             maildrops: Arc::default(),
         })
     }

@@ -7,11 +7,11 @@
 //! everything else 451 4.3.0, and the session goes on. While space is low MAIL is refused with 452 4.3.1; while a lane
 //! of the store cannot be written new connections are turned away with 421.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::event::Event as HostEvent;
 use super::guard::{Guard, Objection};
+use super::login::{self, Login};
 use super::transaction::{Incoming, Origin, Pending, Recipient, Transaction};
 use super::{Conversation, Link, Progress, Settled, Shared, TlsFacts, Wait};
 use crate::directory::Account;
@@ -57,6 +57,7 @@ enum Answer {
     End,
     StartTls,
     Wait(Wait),
+    Verdict(sasl::Verdict),
     None,
 }
 
@@ -68,7 +69,9 @@ impl SmtpConversation {
         link: Link,
         now: Time,
     ) -> SmtpConversation {
-        let server = Server::new(config, offer(&shared, &link), now);
+        let mut server = Server::new(config, offer(&shared, &link), now);
+        let (mechanisms, bindings) = shared.logins.load().offer(&link);
+        server.set_mechanisms(mechanisms, bindings);
         let guard = Guard::new(&shared, &link);
         SmtpConversation {
             server,
@@ -147,6 +150,7 @@ impl Conversation for SmtpConversation {
                         return (used, Progress::Wait(Wait::Ticket(ticket)));
                     }
                 }
+                Answer::Verdict(verdict) => self.server.auth(verdict),
                 Answer::StartTls => return (used, Progress::StartTls),
                 Answer::Wait(wait) => return (used, Progress::Wait(wait)),
             }
@@ -192,6 +196,8 @@ impl Conversation for SmtpConversation {
         self.state = State::Idle;
         let offer = offer(&self.shared, &self.link);
         self.server.tls_started(offer, unread);
+        let (mechanisms, bindings) = self.shared.logins.load().offer(&self.link);
+        self.server.set_mechanisms(mechanisms, bindings);
     }
 
     fn shutdown(&mut self) {
@@ -342,21 +348,14 @@ impl Answering<'_> {
     }
 
     fn verify(&self, question: &Question<'_>) -> Answer {
-        let Question::Verify { authorization, login, password, .. } = question;
-        // Acting for somebody else is a right that nobody has yet.
-        let other = !authorization.is_empty() && !authorization.eq_ignore_ascii_case(login);
-        let (shared, peer) = (Arc::clone(self.shared), self.link.peer);
-        let login = (*login).to_owned();
-        let password = zeroize::Zeroizing::new((*password).to_owned());
-        Answer::Wait(Wait::Work(Box::new(move || {
-            if shared.login_locked(peer, &login).is_some() {
-                return Settled::Failed;
-            }
-            let account = shared.directory.verify(&login, &password).filter(|_| !other);
-            shared.login_ended(peer, &login, password.as_bytes(), account.is_some());
-            log_in(&shared, &login, account.is_some(), peer);
-            Settled::Login(account)
-        })))
+        match login::answer(self.shared, self.link, question) {
+            login::Answer::Now(verdict) => Answer::Verdict(verdict),
+            login::Answer::Work(work) => Answer::Wait(Wait::Work(Box::new(|| match work() {
+                Login::Account(account) => Settled::Login(Some(account)),
+                Login::Refused => Settled::Login(None),
+                Login::Unavailable => Settled::Failed,
+            }))),
+        }
     }
 
     fn recipient(&mut self, to: &crate::codec::address::Address) -> Answer {
@@ -392,15 +391,4 @@ impl Answering<'_> {
             None => Answer::None,
         }
     }
-}
-
-/// Counts a login and tells the host.
-pub(super) fn log_in(shared: &Shared, login: &str, accepted: bool, peer: SocketAddr) {
-    if accepted {
-        shared.counters.logins.up();
-    } else {
-        shared.counters.logins_failed.up();
-        tracing::warn!(login = %login.escape_debug(), %peer, "login failed");
-    }
-    shared.emit(&HostEvent::Login { login, accepted, peer });
 }

@@ -244,6 +244,7 @@ pub struct Server {
     /// The peer may use XCLIENT.
     trusted: bool,
     forwarded: Option<Box<Forwarded>>,
+    choice: auth::Choice,
     transaction: Transaction,
     sender: Address,
     recipient: Address,
@@ -435,6 +436,7 @@ impl Server {
             exchange: None,
             trusted: false,
             forwarded: None,
+            choice: auth::Choice::default(),
             transaction: Transaction::default(),
             sender: Address::unset(),
             recipient: Address::unset(),
@@ -494,22 +496,6 @@ impl Server {
         self.trusted = true;
     }
 
-    /// The answer to [`Event::Auth`].
-    pub fn auth(&mut self, verdict: sasl::Verdict) {
-        if self.pause != Pause::Auth {
-            return;
-        }
-        match verdict {
-            sasl::Verdict::Accept => self.accept(),
-            sasl::Verdict::Refuse => {
-                self.reply(Reply::new(535, 7, 8, "Wrong login name or password"));
-            }
-            sasl::Verdict::Unavailable => {
-                self.reply(Reply::new(454, 7, 0, "Cannot authenticate now, try again later"));
-            }
-        }
-    }
-
     /// TLS is on: everything known before is forgotten (RFC 3207 4.2). `unread` is plaintext that came after
     /// STARTTLS in the clear and was not consumed: when it is not empty the session refuses to go on.
     ///
@@ -526,6 +512,7 @@ impl Server {
         self.extended = false;
         self.authenticated = false;
         self.exchange = None;
+        self.choice.forget_channel();
         self.deadline = None;
         if !unread.is_empty() {
             self.leave();
@@ -600,6 +587,7 @@ impl Server {
             + self.repeat.as_ref().map_or(0, |r| r.text.capacity() + size_of::<Repeat>())
             + self.forwarded.as_ref().map_or(0, |f| f.memory_bytes())
             + exchange
+            + self.choice.memory_bytes()
     }
 
     /// What TLS and AUTH are on this connection now.

@@ -12,6 +12,7 @@ use super::{Config, LISTENERS, ListenerConfig, check_listeners};
 use crate::error::{Error, Kind, Result};
 use crate::instance::hostname::flaw_of_host;
 use crate::policy::{Network, PlaintextLogin, TlsVersion};
+use crate::sasl::{Mechanism, Mechanisms};
 
 /// Most lines of warnings that are kept.
 const WARNINGS: usize = 100;
@@ -34,6 +35,7 @@ pub fn read(text: &str, path: &Path, instance: &Path) -> Result<Config> {
                 let table = file.table(name, item, &span)?;
                 tls(&file, table, instance, &span, &mut config)?;
             }
+            "auth" => auth(&file, file.table(name, item, &span)?, &mut config)?,
             "policy" => policy(&file, file.table(name, item, &span)?, &mut config)?,
             "smtp" | "pop3" | "store" | "engine" => {
                 numbers(&file, name, file.table(name, item, &span)?, &[], &mut config)?;
@@ -319,6 +321,31 @@ fn path(file: &File<'_>, key: &str, item: &Item, instance: &Path) -> Result<std:
         return Err(file.error(&item.span(), key, "must be the path of a PEM file"));
     }
     Ok(instance.join(text))
+}
+
+fn auth(file: &File<'_>, table: &dyn TableLike, config: &mut Config) -> Result<()> {
+    const KEY: &str = "auth.mechanisms";
+    for (name, item) in table.iter() {
+        if name != "mechanisms" {
+            file.warn(&place(table, name, item), &format!("auth.{name}"), config);
+            continue;
+        }
+        let Some(list) = item.as_array() else {
+            let what = format!("must be a list of mechanisms, not {}", type_of(item));
+            return Err(file.error(&item.span(), KEY, what));
+        };
+        config.mechanisms = Mechanisms::NONE;
+        for value in list {
+            let mechanism = value.as_str().and_then(|name| Mechanism::from_name(name.as_bytes()));
+            let Some(mechanism) = mechanism else {
+                let known: Vec<&str> = Mechanism::ALL.iter().map(|m| m.name()).collect();
+                let what = format!("must hold names out of {}, in quotes", known.join(", "));
+                return Err(file.error(&value.span(), KEY, what));
+            };
+            config.mechanisms = config.mechanisms.with(mechanism);
+        }
+    }
+    Ok(())
 }
 
 fn policy(file: &File<'_>, table: &dyn TableLike, config: &mut Config) -> Result<()> {

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::error::{Error, Result, kind_of_io};
 use crate::instance::config::{ListenAddress, ListenerConfig};
@@ -40,6 +40,9 @@ use tls::Acceptor;
 
 /// Worker threads for jobs that may block: password hashing, reading messages.
 const BLOCKING_THREADS: usize = 8;
+
+/// Most of them that work on logins at once; the rest is always there for readers.
+const LOGINS: usize = BLOCKING_THREADS / 2;
 
 /// How a server is made.
 pub struct Plan {
@@ -69,6 +72,8 @@ pub struct Server {
 struct Context {
     plan: Plan,
     gate: Gate,
+    /// Room for logins that are worked on.
+    logins: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -97,7 +102,12 @@ impl Server {
         let listening: Vec<_> =
             bound.iter().map(|bound| (bound.config.clone(), bound.address.clone())).collect();
         let (stopping, receiver) = watch::channel(false);
-        let context = Arc::new(Context { gate: Gate::default(), stopping: receiver, plan });
+        let context = Arc::new(Context {
+            gate: Gate::default(),
+            logins: Arc::new(Semaphore::new(LOGINS)),
+            stopping: receiver,
+            plan,
+        });
         let handle = runtime.handle().clone();
         let on_start = Arc::clone(&context.plan.on_thread_start);
         let thread = std::thread::Builder::new()

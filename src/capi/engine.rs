@@ -482,16 +482,20 @@ fn event_sink(callback: Arc<Callback<EventFn>>) -> EventSink {
 
 /// The event as C sees it; `text` keeps what has to be written out.
 fn event_for_c(event: &Event<'_>, text: &mut String) -> Option<ph_event> {
-    let mut write = |address: Option<SocketAddr>| {
+    use std::fmt::Display;
+    let mut spell = |address: Option<&dyn Display>| {
         if let Some(address) = address {
             *text = address.to_string();
         }
         ph_bytes::new(text.as_bytes())
     };
+    let mut write = |address: Option<SocketAddr>| {
+        spell(address.as_ref().map(|address| address as &dyn Display))
+    };
     Some(match *event {
         Event::Listening { name, address } => ph_event {
             name: ph_bytes::new(name.as_bytes()),
-            address: write(Some(address)),
+            address: spell(Some(address)),
             ..ph_event::new(PH_EVENT_LISTENING)
         },
         Event::MessageAccepted { id, from, local, remote, size, peer } => ph_event {

@@ -4,7 +4,6 @@
 //! [`Engine::stop`] drains; [`Engine::close`] lets go. Several engines live in one process, each starts and
 //! stops as often as wanted. Every method may be called from any thread.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::codec::address::Address;
 use crate::directory::{Account, Alias, Directory, NewAccount};
 use crate::error::{Error, Kind, Result};
-use crate::instance::config::TlsConfig;
+use crate::instance::config::{ListenAddress, TlsConfig};
 use crate::instance::{Config, ListenerConfig};
 use crate::mailbox::Mailboxes;
 use crate::policy::defence::Lockout;
@@ -83,8 +82,8 @@ pub fn repair(
 pub struct Listening {
     /// As configured.
     pub config: ListenerConfig,
-    /// The address with the port it really has.
-    pub address: SocketAddr,
+    /// Where it listens, with the port it really has.
+    pub address: ListenAddress,
 }
 
 /// Figures of an engine since it was opened.
@@ -230,7 +229,7 @@ impl Engine {
         *self.running.lock() = Some(Running { control, server });
         let listeners = self.listeners();
         drop(turn);
-        for Listening { config, address } in listeners {
+        for Listening { config, address } in &listeners {
             self.shared.emit(&Event::Listening { name: config.name, address });
         }
         Ok(())
@@ -302,7 +301,7 @@ impl Engine {
             .server
             .listening()
             .iter()
-            .map(|(config, address)| Listening { config: config.clone(), address: *address })
+            .map(|(config, address)| Listening { config: config.clone(), address: address.clone() })
             .collect()
     }
 

@@ -181,7 +181,9 @@ impl Talk {
                 Progress::Wait(Wait::Ticket(ticket)) => {
                     self.0.settle(Settled::Ticket(ticket.wait()), &mut out);
                 }
-                Progress::Wait(Wait::Work(work)) => self.0.settle(work(), &mut out),
+                Progress::Wait(Wait::Work(work) | Wait::Login(work)) => {
+                    self.0.settle(work(), &mut out)
+                }
                 Progress::Wait(Wait::Pause(_)) => self.0.settle(Settled::Paused, &mut out),
                 Progress::StartTls => panic!("nobody asked for TLS"),
             }

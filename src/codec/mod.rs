@@ -9,5 +9,6 @@ pub mod base64;
 pub mod body;
 pub mod date;
 pub mod line;
+pub mod mailbox;
 pub mod mime;
 pub mod path;

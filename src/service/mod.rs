@@ -28,6 +28,7 @@ pub mod counters;
 pub mod event;
 #[cfg(test)]
 mod failure_tests;
+pub mod header;
 pub mod pop3;
 pub mod smtp;
 pub mod transaction;

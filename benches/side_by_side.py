@@ -26,8 +26,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "interop"))
-sys.path.insert(0, str(ROOT / "benches"))
-import postfix
+from peer import postfix
 from server import DOMAIN, Server, free_port, program, skip
 
 # Ratio to Postfix wanted at 4 KiB, grouped; p50 in ms wanted at one connection.
@@ -60,7 +59,7 @@ class Posthouse:
 
 
 CONTENDERS = {
-    "postfix": (postfix.reason_to_skip, lambda base, most: postfix.Postfix(base / "postfix", free_port(), most + 50)),
+    "postfix": (postfix.reason_to_skip, lambda base, most: postfix.Postfix(base / "postfix", free_port(), most + 50, hold=True)),
     "posthouse": (lambda: None, lambda base, most: Posthouse(base / "posthouse", most)),
 }
 

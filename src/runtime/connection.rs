@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 
 use super::tls::{Acceptor, Tls};
-use crate::service::{Conversation, Progress, Settled, Wait};
+use crate::service::{Conversation, Progress, Settled, TlsFacts, Wait};
 use crate::time::{Clock, Time};
 
 #[cfg(test)]
@@ -70,37 +70,45 @@ impl From<io::Error> for Gone {
 }
 
 impl Connection {
-    /// A connection for a socket just accepted.
-    pub fn new(
+    /// A connection for a socket just accepted. `implicit`: TLS from the first byte; the handshake is made here.
+    /// `converse` makes the conversation, told what TLS came to. `None`: the peer is gone or broke the handshake.
+    pub async fn open(
         stream: TcpStream,
         acceptor: Option<Acceptor>,
-        conversation: Box<dyn Conversation>,
+        implicit: bool,
+        converse: impl FnOnce(Option<Arc<TlsFacts>>) -> Box<dyn Conversation>,
         clock: Arc<dyn Clock>,
         stopping: watch::Receiver<bool>,
-    ) -> Connection {
-        Connection {
+    ) -> Option<Connection> {
+        let mut pending = Vec::new();
+        let (tls, facts) = if implicit {
+            let tls = handshake(&stream, &acceptor, &stopping, &mut pending).await.ok()?;
+            let facts = tls.facts().map(Arc::new);
+            (Some(tls), facts)
+        } else {
+            (None, None)
+        };
+        let conversation = converse(facts);
+        Some(Connection {
             stream,
-            tls: None,
+            tls,
             acceptor,
             conversation,
             clock,
             stopping,
             told: false,
-            pending: Vec::new(),
+            pending,
             out: Vec::new(),
-        }
+        })
     }
 
-    /// Serves until the conversation or the connection ends. `implicit`: TLS from the first byte.
-    pub async fn run(mut self, implicit: bool) {
+    /// Serves until the conversation or the connection ends.
+    pub async fn run(mut self) {
         // Why it ended is the conversation's business (it has said what could be said).
-        let _: Result<(), Gone> = self.serve(implicit).await;
+        let _: Result<(), Gone> = self.serve().await;
     }
 
-    async fn serve(&mut self, implicit: bool) -> Result<(), Gone> {
-        if implicit {
-            self.handshake().await?;
-        }
+    async fn serve(&mut self) -> Result<(), Gone> {
         let mut progress = self.advance_pending();
         loop {
             // A socket that is ready at once, again and again, never makes a task wait: without this a peer that
@@ -119,10 +127,19 @@ impl Connection {
                 }
                 Progress::StartTls => {
                     let unread = std::mem::take(&mut self.pending);
+                    let mut facts = None;
                     if unread.is_empty() {
-                        self.handshake().await?;
+                        let tls = handshake(
+                            &self.stream,
+                            &self.acceptor,
+                            &self.stopping,
+                            &mut self.pending,
+                        );
+                        let tls = tls.await?;
+                        facts = tls.facts().map(Arc::new);
+                        self.tls = Some(tls);
                     }
-                    self.conversation.tls_started(&unread);
+                    self.conversation.tls_started(facts, &unread);
                     self.advance_pending()
                 }
                 Progress::Closed => return self.close().await,
@@ -243,21 +260,6 @@ impl Connection {
         Ok(())
     }
 
-    async fn handshake(&mut self) -> Result<(), Gone> {
-        let mut tls = match &self.acceptor {
-            Some(acceptor) => Box::new(acceptor.accept().map_err(|_| Gone)?),
-            None => return Err(Gone),
-        };
-        let shaken = shake_hands(&self.stream, &mut tls, &mut self.pending);
-        let mut stopping = self.stopping.clone();
-        tokio::select! {
-            result = within(HANDSHAKE_MILLIS, shaken) => result??,
-            _ = stopping.wait_for(|stopping| *stopping) => return Err(Gone),
-        }
-        self.tls = Some(tls);
-        Ok(())
-    }
-
     /// Says goodbye in order: what was written reaches the peer before the socket is gone. Closing a socket
     /// with unread input would reset the connection and could destroy our last reply on its way.
     async fn close(&mut self) -> Result<(), Gone> {
@@ -350,6 +352,26 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), Gone> {
 
 async fn within<T>(millis: u64, future: impl Future<Output = T>) -> Result<T, Gone> {
     tokio::time::timeout(Duration::from_millis(millis), future).await.map_err(|_| Gone)
+}
+
+/// Makes a TLS handshake as a server.
+async fn handshake(
+    stream: &TcpStream,
+    acceptor: &Option<Acceptor>,
+    stopping: &watch::Receiver<bool>,
+    early: &mut Vec<u8>,
+) -> Result<Box<Tls>, Gone> {
+    let mut tls = match acceptor {
+        Some(acceptor) => Box::new(acceptor.accept().map_err(|_| Gone)?),
+        None => return Err(Gone),
+    };
+    let shaken = shake_hands(stream, &mut tls, early);
+    let mut stopping = stopping.clone();
+    tokio::select! {
+        result = within(HANDSHAKE_MILLIS, shaken) => result??,
+        _ = stopping.wait_for(|stopping| *stopping) => return Err(Gone),
+    }
+    Ok(tls)
 }
 
 /// Makes a TLS handshake; plaintext that came with its last flight goes to `early`.

@@ -276,19 +276,26 @@ fn admit(
     // Replies are collected and leave in one write; waiting for more would only delay them (RFC 2920).
     let _ = stream.set_nodelay(true);
     let implicit = config.tls == TlsMode::Implicit;
-    let link = Link { peer, tls: implicit, starttls: context.plan.tls.is_some() };
-    let conversation = converse(context, config.protocol, link);
-    let connection = Connection::new(
-        stream,
-        context.plan.tls.clone(),
-        conversation,
-        Arc::clone(&context.plan.clock),
-        context.stopping.clone(),
-    );
     let leaving =
         Leaving { context: Arc::clone(context), _admission: admission, _alive: alive.clone() };
+    let context = Arc::clone(context);
+    let protocol = config.protocol;
     tokio::spawn(async move {
-        connection.run(implicit).await;
+        let begin = |tls| {
+            converse(&context, protocol, Link { peer, tls, starttls: context.plan.tls.is_some() })
+        };
+        let connection = Connection::open(
+            stream,
+            context.plan.tls.clone(),
+            implicit,
+            begin,
+            Arc::clone(&context.plan.clock),
+            context.stopping.clone(),
+        )
+        .await;
+        if let Some(connection) = connection {
+            connection.run().await;
+        }
         drop(leaving);
     });
 }

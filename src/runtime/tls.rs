@@ -14,6 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::error::{Error, Kind, Result};
 use crate::instance::certificate::flaw;
+use crate::service::link::{EXPORTER_BYTES, TlsFacts, TlsVersion};
 use crate::vfs::{self, Fs};
 
 /// Largest PEM file that is read.
@@ -177,8 +178,50 @@ impl Tls {
         self.0.is_handshaking()
     }
 
+    /// What the handshake came to; `None` while it is under way.
+    pub fn facts(&self) -> Option<TlsFacts> {
+        if self.0.is_handshaking() {
+            return None;
+        }
+        let version = match self.0.protocol_version()? {
+            rustls::ProtocolVersion::TLSv1_3 => TlsVersion::Tls13,
+            _ => TlsVersion::Tls12,
+        };
+        let exporter = match version {
+            TlsVersion::Tls12 => None,
+            // RFC 9266 section 2: the label, no context, 32 octets.
+            TlsVersion::Tls13 => self
+                .0
+                .export_keying_material([0; EXPORTER_BYTES], b"EXPORTER-Channel-Binding", None)
+                .ok(),
+        };
+        let server_name = match &self.0 {
+            rustls::Connection::Server(server) => server.server_name().map(Box::from),
+            rustls::Connection::Client(_) => None,
+        };
+        Some(TlsFacts {
+            version,
+            cipher: registered(self.0.negotiated_cipher_suite()?.suite()),
+            server_name,
+            client_name: None,
+            exporter,
+            resumed: self.0.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        })
+    }
+
     /// Says to the peer that nothing more will come.
     pub fn close(&mut self) {
         self.0.send_close_notify();
+    }
+}
+
+/// The registered name of a cipher suite; rustls writes those of TLS 1.3 with a number in the prefix.
+fn registered(suite: rustls::CipherSuite) -> &'static str {
+    let name = suite.as_str().unwrap_or("unknown");
+    match name {
+        "TLS13_AES_128_GCM_SHA256" => "TLS_AES_128_GCM_SHA256",
+        "TLS13_AES_256_GCM_SHA384" => "TLS_AES_256_GCM_SHA384",
+        "TLS13_CHACHA20_POLY1305_SHA256" => "TLS_CHACHA20_POLY1305_SHA256",
+        other => other,
     }
 }

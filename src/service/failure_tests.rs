@@ -102,7 +102,7 @@ impl House {
     }
 
     fn link() -> Link {
-        Link { peer: "127.0.0.1:4000".parse().unwrap(), tls: false, starttls: false }
+        Link { peer: "127.0.0.1:4000".parse().unwrap(), tls: None, starttls: false }
     }
 
     fn smtp(&self) -> Talk {

@@ -11,14 +11,13 @@
 //! it was a wait, bring the result with [`Conversation::settle`]; again.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use crate::directory::Directory;
 use crate::mailbox::Mailboxes;
-use crate::policy::{Peer, Rules};
+use crate::policy::Rules;
 use crate::spool::Spool;
 use crate::store::{AccountId, SpaceLevel, Store, StoreChange, Ticket};
 use crate::sync::Mutex;
@@ -29,11 +28,13 @@ pub mod event;
 #[cfg(test)]
 mod failure_tests;
 pub mod header;
+pub mod link;
 pub mod pop3;
 pub mod smtp;
 pub mod transaction;
 
 pub use counters::Counters;
+pub use link::{Link, TlsFacts, TlsVersion};
 
 /// What all conversations of an engine share.
 pub struct Shared {
@@ -137,23 +138,6 @@ impl Drop for MaildropLock {
     }
 }
 
-/// What a driver knows of a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Link {
-    /// Where the peer is.
-    pub peer: SocketAddr,
-    /// TLS is on.
-    pub tls: bool,
-    /// TLS can be had on this listener by a command.
-    pub starttls: bool,
-}
-
-impl Link {
-    fn peer(&self, authenticated: bool) -> Peer {
-        Peer { address: self.peer.ip(), tls: self.tls, authenticated }
-    }
-}
-
 /// One connection's protocol with everything behind it.
 pub trait Conversation: Send {
     /// Feeds input; appends output. Answers how many bytes of the input are done with, and what comes next.
@@ -162,8 +146,9 @@ pub trait Conversation: Send {
     /// Brings the result of a [`Wait`].
     fn settle(&mut self, settled: Settled, out: &mut Vec<u8>);
 
-    /// TLS is on. `unread` is plaintext that stands unconsumed behind the command that asked for it.
-    fn tls_started(&mut self, unread: &[u8]);
+    /// The handshake has ended as `facts` say. `unread` is plaintext that stands unconsumed behind the command that
+    /// asked for it; when there is any no handshake was made, and the conversation can only end.
+    fn tls_started(&mut self, facts: Option<Arc<TlsFacts>>, unread: &[u8]);
 
     /// The engine stops: the conversation is to end at the next place where its protocol allows it.
     fn shutdown(&mut self);

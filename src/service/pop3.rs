@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::smtp::log_in;
-use super::{Conversation, Link, MaildropLock, Progress, Settled, Shared, Wait};
+use super::{Conversation, Link, MaildropLock, Progress, Settled, Shared, TlsFacts, Wait};
 use crate::error::{Error, Kind, Result};
 use crate::pop3::server::{Denial, Entry, Event, Maildrop, Offer, Server, ServerConfig};
 use crate::sasl::Question;
@@ -69,8 +69,8 @@ impl Pop3Conversation {
 
 fn offer(shared: &Shared, link: &Link) -> Offer {
     Offer {
-        tls: link.tls,
-        stls: link.starttls && !link.tls,
+        tls: link.tls.is_some(),
+        stls: link.starttls && link.tls.is_none(),
         login: shared.rules.load().may_log_in(&link.peer(false)),
     }
 }
@@ -161,8 +161,8 @@ impl Conversation for Pop3Conversation {
         }
     }
 
-    fn tls_started(&mut self, unread: &[u8]) {
-        self.link.tls = true;
+    fn tls_started(&mut self, facts: Option<Arc<TlsFacts>>, unread: &[u8]) {
+        self.link.tls = facts;
         let offer = offer(&self.shared, &self.link);
         self.server.tls_started(offer, unread);
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::event::Event as HostEvent;
 use super::transaction::{Incoming, Origin, Pending, Recipient, Transaction};
-use super::{Conversation, Link, Progress, Settled, Shared, Wait};
+use super::{Conversation, Link, Progress, Settled, Shared, TlsFacts, Wait};
 use crate::directory::Account;
 use crate::error::{Error, Kind, Result};
 use crate::sasl::{self, Question};
@@ -79,8 +79,8 @@ impl SmtpConversation {
 
 fn offer(shared: &Shared, link: &Link) -> Offer {
     Offer {
-        tls: link.tls,
-        starttls: link.starttls && !link.tls,
+        tls: link.tls.is_some(),
+        starttls: link.starttls && link.tls.is_none(),
         auth: shared.rules.load().may_log_in(&link.peer(false)),
     }
 }
@@ -155,8 +155,8 @@ impl Conversation for SmtpConversation {
         }
     }
 
-    fn tls_started(&mut self, unread: &[u8]) {
-        self.link.tls = true;
+    fn tls_started(&mut self, facts: Option<Arc<TlsFacts>>, unread: &[u8]) {
+        self.link.tls = facts;
         self.account = None;
         self.hello = Box::default();
         self.state = State::Idle;

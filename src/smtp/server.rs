@@ -31,6 +31,7 @@
 //! recipients. 8-bit text passes without BODY=8BITMIME. A refused greeting (5yz) leaves a session that answers QUIT,
 //! and 503 to all else (RFC 5321 3.1); a greeting of 421 closes.
 
+mod auth;
 mod body;
 mod line;
 mod phrase;

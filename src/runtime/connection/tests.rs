@@ -49,11 +49,15 @@ fn serve(store: &Store) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
         socket.set_nonblocking(true).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let link = Link { peer, tls: false, starttls: false };
-            let conversation = SmtpConversation::new(shared, config, link, clock.now());
+            let now = clock.now();
+            let begin = |tls| -> Box<dyn Conversation> {
+                let link = Link { peer, tls, starttls: false };
+                Box::new(SmtpConversation::new(shared, config, link, now))
+            };
             let stream = TcpStream::from_std(socket).unwrap();
             let (_stopping, receiver) = watch::channel(false);
-            Connection::new(stream, None, Box::new(conversation), clock, receiver).run(false).await;
+            let connection = Connection::open(stream, None, false, begin, clock, receiver).await;
+            connection.unwrap().run().await;
         });
     });
     (address, served)

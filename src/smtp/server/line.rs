@@ -1,18 +1,16 @@
-//! Lines: commands and the responses of an AUTH exchange.
+//! Command lines.
 //!
 //! A handler answers `Err` with the reply that refuses the command, `Ok(None)` when it has said what there is to say,
 //! or the signal that goes to the caller. `Ok(Some(Signal::Reset))` means that the transaction ended first and the
 //! same line comes again.
 
 use super::phrase::{
-    HELLO_FIRST, NEEDS_SMTPUTF8, NO_ARGUMENT, NO_MAIL, NO_RECIPIENT, NO_VALID_RECIPIENT,
-    NOT_BASE64, OK, OUT_OF_PLACE, TOO_LARGE,
+    HELLO_FIRST, NEEDS_SMTPUTF8, NO_ARGUMENT, NO_MAIL, NO_RECIPIENT, NO_VALID_RECIPIENT, OK,
+    OUT_OF_PLACE, TOO_LARGE,
 };
 use super::{Dialect, Pause, Server, Signal, State, Transaction};
 use crate::codec::address::Address;
-use crate::codec::base64;
 use crate::codec::line::{Fault, Frame};
-use crate::sasl;
 use crate::smtp::Reply;
 use crate::smtp::command::{self, Verb};
 use crate::time::Time;
@@ -158,72 +156,6 @@ impl Server {
         self.say(Reply::new(220, 0, 0, "Ready to start TLS"));
         self.pause = Pause::StartTls;
         Ok(Some(Signal::StartTls))
-    }
-
-    fn authenticate(&mut self, argument: &[u8]) -> Result<Option<Signal>, Reply<'static>> {
-        if self.authenticated {
-            return Err(Reply::new(503, 5, 1, "Authenticated already"));
-        }
-        if self.transaction.open {
-            return Err(OUT_OF_PLACE);
-        }
-        if !self.offer.auth {
-            return Err(if self.offer.starttls && !self.offer.tls {
-                Reply::new(538, 7, 11, "Authentication needs TLS: send STARTTLS first")
-            } else {
-                Reply::new(502, 5, 1, "AUTH is not offered")
-            });
-        }
-        if !(self.greeted && self.extended) {
-            return Err(Reply::new(503, 5, 1, "EHLO comes first"));
-        }
-        let (mechanism, initial) = command::auth(argument)?;
-        let mut exchange = Box::new(sasl::Exchange::new(mechanism));
-        let progress = match initial {
-            None => exchange.challenge(),
-            Some(b"=") => exchange.respond(b""),
-            Some(text) => exchange.respond(&base64::decode(text).ok_or(NOT_BASE64)?),
-        };
-        self.exchange = Some(exchange);
-        Ok(self.progress(progress))
-    }
-
-    fn response(&mut self, line: &[u8]) -> Option<Signal> {
-        self.state = State::Command;
-        if line == b"*" {
-            self.exchange = None;
-            self.refuse(Reply::new(501, 7, 0, "Authentication cancelled"));
-            return None;
-        }
-        let Some(response) = base64::decode(line) else {
-            self.exchange = None;
-            self.refuse(NOT_BASE64);
-            return None;
-        };
-        let progress = self.exchange.as_mut().map(|exchange| exchange.respond(&response));
-        self.progress(progress.unwrap_or(sasl::Progress::Malformed))
-    }
-
-    fn progress(&mut self, progress: sasl::Progress) -> Option<Signal> {
-        match progress {
-            sasl::Progress::Challenge(text) => {
-                let mut line = String::from("334 ");
-                base64::encode(text.as_bytes(), &mut line);
-                line.push_str("\r\n");
-                self.pending.extend_from_slice(line.as_bytes());
-                self.state = State::Response;
-                None
-            }
-            sasl::Progress::Ask => {
-                self.pause = Pause::Auth;
-                Some(Signal::Auth)
-            }
-            sasl::Progress::Malformed => {
-                self.exchange = None;
-                self.refuse(Reply::new(501, 5, 2, "The response does not fit the mechanism"));
-                None
-            }
-        }
     }
 
     fn mail(&mut self, argument: &[u8]) -> Result<Option<Signal>, Reply<'static>> {

@@ -1,21 +1,20 @@
-"""A throwaway Postfix for comparisons: its own configuration, queue and data directory, a loopback port.
+"""A throwaway Postfix: its own configuration, queue and data directory, a loopback port.
 
-What it measures is acceptance and nothing else: every message is put on hold (access action HOLD), so the queue
+With `hold` it measures acceptance and nothing else: every message is put on hold (access action HOLD), so the queue
 manager never looks at it, no delivery competes for the machine, and the message stays as durable as Postfix makes
 it: written, fsynced and renamed into the queue before 250. Address rewriting, milters, chroot, lookups of names and
 the rate limits of anvil are off; the number of server processes is above the number of connections. All of this
 is in Postfix's favour.
 
-Postfix's master must be started by root.
+Without, mail for its domains goes into a Maildir, the rest to a relay host. Postfix's master must be started by root.
 """
 
 import os
 import pathlib
 import shutil
 import signal
-import socket
-import subprocess
-import time
+
+from . import jail, mail
 
 QUEUES = "active bounce corrupt defer deferred flush hold incoming maildrop private public saved trace pid".split()
 
@@ -33,13 +32,30 @@ mydestination =
 local_recipient_maps =
 local_transport = error:local delivery is off
 relay_domains = example.test
+virtual_mailbox_domains = {domains}
+virtual_mailbox_base = {base}
+virtual_mailbox_maps = static:maildir/
+virtual_uid_maps = static:{mail_user}
+virtual_gid_maps = static:{mail_group}
+virtual_mailbox_limit = 0
+relayhost = {relay}
+smtp_tls_security_level = {relay_security}
+smtp_sasl_auth_enable = {relay_auth}
+smtp_sasl_password_maps = {relay_passwords}
+smtp_sasl_security_options = noanonymous
+smtp_destination_concurrency_limit = 20
+smtp_connection_cache_on_demand = yes
+minimal_backoff_time = 2s
+maximal_backoff_time = 5s
+queue_run_delay = 2s
+{server_tls}
 alias_maps =
 mynetworks = 127.0.0.0/8
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 smtpd_peername_lookup = no
 smtpd_relay_restrictions = permit_mynetworks, reject
-smtpd_recipient_restrictions = check_client_access static:HOLD, permit_mynetworks, reject
+smtpd_recipient_restrictions = {restrictions}
 smtpd_client_connection_count_limit = 0
 smtpd_client_connection_rate_limit = 0
 smtpd_delay_reject = yes
@@ -64,7 +80,9 @@ retry unix - - n - - error
 discard unix - - n - - discard
 smtp unix - - n - - smtp
 relay unix - - n - - smtp
+virtual unix - n n - - virtual
 proxymap unix - - n - - proxymap
+tlsmgr unix - - n 1000 1 tlsmgr
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
@@ -84,14 +102,17 @@ def reason_to_skip():
         return "Postfix is not installed"
     if os.geteuid() != 0:
         return "Postfix's master must be started by root"
-    return None
+    return jail.reason_to_skip()
 
 
 class Postfix:
     name = "Postfix"
     durable = True
 
-    def __init__(self, directory, port, processes):
+    def __init__(self, directory, port, processes=200, domains=("postfix.test",), relay=None, hold=False, certificate=None,
+                 relay_tls=False, relay_login=None, auth_socket=None):
+        """`relay`: (host, port). `hold`: mail is kept in the queue, for measuring acceptance alone. `certificate`: (PEM, key), with
+        which STARTTLS is offered. `relay_login`: (user, password). `auth_socket`: of a Dovecot, which verifies AUTH."""
         self.base = pathlib.Path(directory)
         self.port = port
         self.address = ("127.0.0.1", port)
@@ -113,33 +134,36 @@ class Postfix:
             shutil.chown(path, "postfix", "postdrop" if name in ("maildrop", "public") else None)
         log = self.base / "mail.log"
         log.touch()
-        (config / "main.cf").write_text(
-            MAIN.format(queue=self.queue, data=data, daemons=daemons, log=log, prefix=self.base, processes=processes)
-        )
+        self.maildir = self.base / "maildir"
+        self.maildir.mkdir(mode=0o700)
+        os.chown(self.maildir, jail.user_id("vmail"), jail.group_id("vmail"))
+        where = f"[{relay[0]}]:{relay[1]}" if relay else ""
+        server_tls, passwords = "smtpd_tls_security_level = none\n", ""
+        if certificate:
+            server_tls = f"smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {certificate[0]}\nsmtpd_tls_key_file = {certificate[1]}\n"
+        if auth_socket:
+            server_tls += f"smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = {auth_socket}\n"
+        if relay_login:
+            passwords = f"inline:{{ {{ {where} = {relay_login[0]}:{relay_login[1]} }} }}"
+        (config / "main.cf").write_text(MAIN.format(
+            queue=self.queue, data=data, daemons=daemons, log=log, prefix=self.base, processes=processes, base=self.base,
+            domains="" if hold else ", ".join(domains), mail_user=jail.user_id("vmail"), mail_group=jail.group_id("vmail"),
+            relay=where, relay_security="encrypt" if relay_tls else "none", relay_auth="yes" if relay_login else "no",
+            relay_passwords=passwords, server_tls=server_tls,
+            restrictions=("check_client_access static:HOLD, " if hold else "") + "permit_mynetworks, reject"))
         (config / "master.cf").write_text(MASTER.format(port=port, processes=processes))
-        self.command = [str(daemons / "master"), "-c", str(config), "-d"]
+        self.command = jail.command(self.base, [daemons / "master", "-c", config, "-d"])
         self.log = log
         self.process = None
 
     def start(self):
-        self.process = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        for _ in range(200):
-            if self.process.poll() is not None:
-                break
-            try:
-                with socket.create_connection(self.address, timeout=5) as connection:
-                    if connection.recv(100).startswith(b"220"):
-                        connection.sendall(b"QUIT\r\n")
-                        return self
-            except OSError:
-                pass
-            time.sleep(0.05)
-        tail = "".join(self.log.read_text().splitlines(keepends=True)[-10:])
-        self.stop()
-        raise RuntimeError(f"Postfix did not start on port {self.port}:\n{tail}")
+        return mail.launch(self)
+
+    def trouble(self):
+        return mail.tails(self.log)
+
+    def messages(self):
+        return mail.read_maildir(self.maildir)
 
     @property
     def pid(self):
@@ -147,19 +171,9 @@ class Postfix:
 
     def clean(self):
         """Forgets what was accepted, outside of any measurement."""
-        hold = self.queue / "hold"
-        for directory, _, names in os.walk(hold):
-            for name in names:
-                os.unlink(os.path.join(directory, name))
+        mail.empty(self.queue / "hold")
+        mail.empty(self.maildir)
 
     def stop(self):
-        if self.process is None:
-            return
-        # The master ends its children; it gets the signal alone.
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        mail.end(self.process, signal.SIGTERM)
         self.process = None

@@ -19,7 +19,7 @@ use crate::directory::{Account, Alias, NewAccount};
 use crate::error::{Error, Kind, Result};
 use crate::runtime::control::{Administrator, Answer, ControlServer};
 use crate::store::{
-    CompactOptions, MailboxId, MessageId, QueueEntry, RecipientState, ScrubOptions,
+    CompactOptions, MailboxId, MessageId, QueueEntry, QueueRecipient, RecipientState, ScrubOptions,
 };
 use crate::vfs::Fs;
 
@@ -217,8 +217,22 @@ pub struct QueueRow {
     pub received: u64,
     /// Bytes.
     pub size: u64,
-    /// Recipients without a final outcome: address, and `remote`, `local` or `held`.
+    /// Recipients that the queue keeps: address, and `remote`, `local`, `held`, `deferred` or `failed`.
     pub recipients: Vec<(String, String)>,
+    /// For each of them what its last attempt came to; nothing for one that was not tried.
+    #[serde(default)]
+    pub attempts: Vec<Option<AttemptRow>>,
+}
+
+/// What the last attempt to deliver to a recipient came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRow {
+    /// Attempts so far.
+    pub attempts: u32,
+    /// `deferred`: not before this is it tried again; `failed`: when that was known. Milliseconds since 1970.
+    pub time: u64,
+    /// What the last attempt was answered. Octets that are no UTF-8 are replaced.
+    pub answer: String,
 }
 
 impl From<&QueueEntry> for QueueRow {
@@ -227,6 +241,15 @@ impl From<&QueueEntry> for QueueRow {
             RecipientState::Remote => "remote",
             RecipientState::Local(..) => "local",
             RecipientState::Held => "held",
+            RecipientState::Deferred { .. } => "deferred",
+            RecipientState::Failed { .. } => "failed",
+        };
+        let attempt = |recipient: &QueueRecipient| match recipient.state {
+            RecipientState::Deferred { attempts, next: time }
+            | RecipientState::Failed { attempts, at: time } => {
+                Some(AttemptRow { attempts, time, answer: lossy(&recipient.answer) })
+            }
+            _ => None,
         };
         QueueRow {
             id: entry.message.to_string(),
@@ -238,6 +261,7 @@ impl From<&QueueEntry> for QueueRow {
                 .iter()
                 .map(|r| (lossy(&r.address), state(r.state).to_owned()))
                 .collect(),
+            attempts: entry.recipients.iter().map(attempt).collect(),
         }
     }
 }

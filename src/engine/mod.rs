@@ -35,7 +35,8 @@ mod log;
 mod status;
 pub use crate::service::event;
 
-pub use crate::service::event::{Event, EventSink, LogLevel, LogSink};
+pub use crate::service::event::{Delivery, Event, EventSink, LogLevel, LogSink};
+pub use crate::service::hook::{Hook, Hooks};
 pub use status::{LaneStatus, Status};
 
 /// How an engine is opened.
@@ -47,6 +48,8 @@ pub struct Options {
     pub log: Option<LogSink>,
     /// Lines below this level are not made.
     pub log_level: LogLevel,
+    /// Asked at every step of SMTP, submission and LMTP sessions; see [`crate::service::hook`].
+    pub hooks: Option<Hooks>,
     /// Threads that serve connections; 0: one for each core, at most 8.
     pub threads: usize,
 }
@@ -145,6 +148,7 @@ impl Engine {
             config.rules.clone(),
             Arc::clone(&clock),
             options.events.clone(),
+            options.hooks.clone(),
         );
         shared.watch(&store);
         Ok(Arc::new(Engine {
@@ -338,19 +342,19 @@ impl Engine {
             | if message.is_ascii() { 0 } else { envelope_flags::EIGHT_BIT };
         let mut transaction = Transaction::new(from.as_bytes(), flags);
         for to in recipients {
-            if transaction.add(&self.shared, &address(to)?, true) != Recipient::Accepted {
+            if transaction.add(&self.shared, &address(to)?, b"", true) != Recipient::Accepted {
                 return Err(Error::new(Kind::NotFound, format!("no such recipient: {to}")));
             }
         }
-        let origin = Origin { hello: b"", address: None, with: "local" };
+        let origin = Origin { hello: b"", address: None, with: "local", tls: None, header: None };
         let mut incoming = transaction.begin(&self.shared, &origin)?;
         for piece in message.chunks(PIECE_BYTES) {
-            incoming.write(piece)?;
+            incoming.write(&self.shared, piece)?;
             if let Some(ticket) = incoming.pressure() {
                 ticket.wait()?;
             }
         }
-        let (ticket, pending) = incoming.finish(&self.shared)?;
+        let (ticket, pending) = incoming.finish(&self.shared, 0)?;
         ticket.wait()?;
         pending.acknowledged(&self.shared, None);
         Ok(pending.id)

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
-use crate::policy::{PlaintextLogin, Rules};
+use crate::policy::{PlaintextLogin, Rules, SenderRights};
 use crate::pop3::server::Limits as Pop3Limits;
 use crate::smtp::server::Limits as SmtpLimits;
 use crate::store::OpenOptions;
@@ -38,6 +38,9 @@ pub const FILE: &str = "posthouse.toml";
 
 /// Largest configuration file that is read, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
+
+/// Largest header of a message by default, in bytes.
+const HEADER_BYTES: u64 = 1 << 20;
 
 /// Most listeners of an instance.
 pub const LISTENERS: usize = 64;
@@ -190,6 +193,8 @@ impl Config {
                 plaintext_login: PlaintextLogin::Loopback,
                 connections: 4096,
                 connections_per_address: 256,
+                sender_rights: SenderRights::default(),
+                header_bytes: HEADER_BYTES,
             },
             smtp: SmtpLimits::default(),
             pop3: Pop3Limits::default(),

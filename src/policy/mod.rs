@@ -29,6 +29,18 @@ pub enum PlaintextLogin {
     Always,
 }
 
+/// What an authenticated sender may put into a message (RFC 6409 6.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SenderRights {
+    /// Who has logged in may send in any name.
+    Login,
+    /// The reverse-path is an address or alias of the account, or the null path.
+    #[default]
+    Envelope,
+    /// So are all addresses in From and Sender.
+    Header,
+}
+
 /// The rules of an instance.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -40,6 +52,10 @@ pub struct Rules {
     pub connections: u32,
     /// Most connections at once from one address (loopback included).
     pub connections_per_address: u32,
+    /// What an authenticated sender may put into a message.
+    pub sender_rights: SenderRights,
+    /// Most octets of a message's header.
+    pub header_bytes: u64,
 }
 
 /// Who speaks to us.
@@ -80,6 +96,8 @@ mod tests {
             plaintext_login,
             connections: 10,
             connections_per_address: 10,
+            sender_rights: SenderRights::default(),
+            header_bytes: 1 << 20,
         }
     }
 

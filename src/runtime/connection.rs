@@ -332,6 +332,11 @@ async fn wait_readable(
 async fn settle(wait: Wait) -> Settled {
     match wait {
         Wait::Ticket(ticket) => Settled::Ticket(pin!(ticket).await),
+        Wait::Verdict(awaited) => {
+            let time = Duration::from_millis(awaited.millis);
+            let verdict = tokio::time::timeout(time, pin!(awaited.ticket)).await;
+            Settled::Verdict(verdict.ok().and_then(Result::ok))
+        }
         Wait::Work(work) => tokio::task::spawn_blocking(work).await.unwrap_or(Settled::Failed),
     }
 }

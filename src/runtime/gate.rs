@@ -77,6 +77,8 @@ mod tests {
             plaintext_login: PlaintextLogin::Never,
             connections,
             connections_per_address,
+            sender_rights: Default::default(),
+            header_bytes: 1 << 20,
         }
     }
 

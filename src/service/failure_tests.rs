@@ -86,6 +86,8 @@ impl House {
             plaintext_login: PlaintextLogin::Always,
             connections: 10,
             connections_per_address: 10,
+            sender_rights: Default::default(),
+            header_bytes: 1 << 20,
         };
         let spool = Spool::open(&store).unwrap();
         let shared = Shared::new(
@@ -96,6 +98,7 @@ impl House {
             rules,
             clock,
             Some(events),
+            None,
         );
         shared.watch(&store);
         House { fs, store, shared, seen }

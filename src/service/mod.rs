@@ -12,6 +12,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -28,6 +29,7 @@ pub mod event;
 #[cfg(test)]
 mod failure_tests;
 pub mod header;
+pub mod hook;
 pub mod link;
 pub mod pop3;
 pub mod smtp;
@@ -54,6 +56,12 @@ pub struct Shared {
     pub counters: Counters,
     /// Where events go.
     pub events: Option<event::EventSink>,
+    /// Who judges beside our own rules.
+    pub hooks: Option<hook::Hooks>,
+    /// Wakes who delivers.
+    delivery: ArcSwap<Option<Box<dyn Fn() + Send + Sync>>>,
+    /// Sessions so far: the last one's number.
+    sessions: AtomicU64,
     /// Maildrops held by POP3 sessions (RFC 1939 section 3).
     maildrops: Arc<Mutex<HashSet<AccountId>>>,
 }
@@ -68,6 +76,7 @@ impl Shared {
         rules: Rules,
         clock: Arc<dyn Clock>,
         events: Option<event::EventSink>,
+        hooks: Option<hook::Hooks>,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             hostname,
@@ -78,8 +87,33 @@ impl Shared {
             clock,
             counters: Counters::default(),
             events,
+            hooks,
+            delivery: ArcSwap::from_pointee(None),
+            sessions: AtomicU64::new(0),
             maildrops: Arc::default(),
         })
+    }
+
+    /// A number for a new session, from 1.
+    fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Whether anybody hears of what messages are about.
+    fn tells(&self) -> bool {
+        self.events.is_some() || tracing::enabled!(tracing::Level::INFO)
+    }
+
+    /// There is something new to deliver.
+    pub fn wake_delivery(&self) {
+        if let Some(wake) = self.delivery.load().as_ref() {
+            wake();
+        }
+    }
+
+    /// Who is woken when there is something new to deliver; `None`: nobody.
+    pub fn on_delivery(&self, wake: Option<Box<dyn Fn() + Send + Sync>>) {
+        self.delivery.store(Arc::new(wake));
     }
 
     /// Tells the host.
@@ -180,6 +214,8 @@ pub enum Wait {
     Ticket(Ticket<()>),
     /// A job that may block: run it on a worker thread and bring what it returns.
     Work(Work),
+    /// A judgement of the host: wait for it so long and no longer, and bring it, or nothing.
+    Verdict(hook::Awaited),
 }
 
 /// A job that may block.
@@ -193,6 +229,8 @@ pub enum Settled {
     Login(Option<Arc<crate::directory::Account>>),
     /// What opening a maildrop came to.
     Maildrop(Result<pop3::Opened, crate::pop3::server::Denial>),
+    /// What the host says; `None` when it did not.
+    Verdict(Option<hook::Verdict>),
     /// Bytes of a message.
     Body(crate::Result<pop3::Piece>),
     /// The job did not come to its end.

@@ -218,10 +218,12 @@ impl Spool {
         for account in locals {
             if self.store.lane_of(*account) == home {
                 deliver.push((*account, MailboxId::INBOX));
-            } else if !away.contains(account) {
+            } else {
                 away.push(*account);
             }
         }
+        away.sort_unstable();
+        away.dedup();
         if locals.is_empty() && remotes.is_empty() {
             let text = format!("message {id} has no recipient");
             return Ticket::ready(Err(Error::new(Kind::InvalidArgument, text)));
@@ -241,6 +243,7 @@ impl Spool {
             address: Vec::new(),
             parameters: Vec::new(),
             state: RecipientState::Local(*account, MailboxId::INBOX),
+            answer: Vec::new(),
         }));
         let crossing = Crossing {
             submitter: self.store.submitter(),
@@ -321,6 +324,7 @@ impl Spool {
                     address: Vec::new(),
                     parameters: Vec::new(),
                     state: RecipientState::Local(account, mailbox),
+                    answer: Vec::new(),
                 })
                 .collect();
             let change = Change::Queue { message: id, recipients, references: 0 };

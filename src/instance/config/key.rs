@@ -76,6 +76,15 @@ pub const NUMBERS: &[Number] = &[
     ),
     number!(
         "smtp",
+        "header_bytes",
+        64 << 10,
+        1 << 30,
+        ["Most bytes of a message's header. Beyond it: 552."],
+        |c| c.rules.header_bytes,
+        |c, v| c.rules.header_bytes = v
+    ),
+    number!(
+        "smtp",
         "recipients",
         100,
         100_000,

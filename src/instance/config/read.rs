@@ -10,7 +10,7 @@ use super::key::{HOST, NUMBERS};
 use super::{Config, LISTENERS, ListenerConfig, check_listeners};
 use crate::error::{Error, Kind, Result};
 use crate::instance::hostname::flaw_of_host;
-use crate::policy::{Network, PlaintextLogin};
+use crate::policy::{Network, PlaintextLogin, SenderRights};
 
 /// Most lines of warnings that are kept.
 const WARNINGS: usize = 100;
@@ -34,6 +34,7 @@ pub fn read(text: &str, path: &Path, instance: &Path) -> Result<Config> {
                 tls(&file, table, instance, &span, &mut config)?;
             }
             "policy" => policy(&file, file.table(name, item, &span)?, &mut config)?,
+            "submission" => submission(&file, file.table(name, item, &span)?, &mut config)?,
             "smtp" | "pop3" | "store" | "engine" => {
                 numbers(&file, name, file.table(name, item, &span)?, &[], &mut config)?;
             }
@@ -253,6 +254,22 @@ fn policy(file: &File<'_>, table: &dyn TableLike, config: &mut Config) -> Result
         };
     }
     numbers(file, "policy", table, &["relay_networks", "plaintext_login"], config)
+}
+
+fn submission(file: &File<'_>, table: &dyn TableLike, config: &mut Config) -> Result<()> {
+    const KEY: &str = "submission.sender_rights";
+    if let Some(item) = table.get("sender_rights") {
+        config.rules.sender_rights = match file.text(KEY, item)? {
+            "login" => SenderRights::Login,
+            "envelope" => SenderRights::Envelope,
+            "header" => SenderRights::Header,
+            other => {
+                let what = format!("{other:?} is not one of \"login\", \"envelope\", \"header\"");
+                return Err(file.error(&item.span(), KEY, what));
+            }
+        };
+    }
+    numbers(file, "submission", table, &["sender_rights"], config)
 }
 
 /// Takes the numbers of a table; names what is neither a number of ours nor in `others`.

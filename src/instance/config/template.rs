@@ -77,6 +77,17 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
     numbers(out, config, "policy")?;
     out.push_str("\n# Bounds of SMTP sessions.\n[smtp]\n");
     numbers(out, config, "smtp")?;
+    out.push_str(
+        "\n# Mail from users' programs (submission), and from whoever has logged in elsewhere.\n[submission]\n\
+         # In whose name an account may send: \"login\" (any), \"envelope\" (the reverse-path must be one of its\n\
+         # addresses or aliases) or \"header\" (From and Sender too).\n",
+    );
+    let rights = match config.rules.sender_rights {
+        crate::policy::SenderRights::Login => "login",
+        crate::policy::SenderRights::Envelope => "envelope",
+        crate::policy::SenderRights::Header => "header",
+    };
+    writeln!(out, "sender_rights = {}", quoted(rights))?;
     out.push_str("\n# Bounds of POP3 sessions.\n[pop3]\n");
     numbers(out, config, "pop3")?;
     out.push_str("\n# The files with the mail.\n[store]\n");

@@ -12,7 +12,7 @@
 //! What is compared takes turns within a round, and who begins changes with the round; figures are medians of the
 //! rounds. Directories are made under `--directory` and removed at the end.
 //!
-//! It is a program of the `cli` feature for the reasons that `benches/load.rs` gives. A figure that misses its bar
+//! It is a program of the `cli` feature for the reasons that `benches/load/main.rs` gives. A figure that misses its bar
 //! is marked; with `--strict` the exit code is then 1.
 
 #![allow(clippy::disallowed_methods)]

@@ -35,7 +35,7 @@ FILL = b"abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def load_message(identity, size):
-    """The message with this id and size, octet by octet as benches/load.rs makes it."""
+    """The message with this id and size, octet by octet as benches/load/template.rs makes it."""
     head = b"From: <load@sender.example>\r\nSubject: load\r\nX-Load-Id: %s\r\nX-Load-Size: %08d\r\n\r\n" % (identity, size)
     parts, left, number = [head], size - len(head), 0
     while left >= 66:

@@ -16,6 +16,8 @@
 //! - `bdat`: MAIL, RCPT, BDAT LAST and the body in one write (RFC 3030);
 //! - `plain`: one command at a time, as clients without PIPELINING do.
 //!
+//! With `--tls` all of it after STARTTLS. With `--sink` it is the other side: a server that keeps nothing.
+//!
 //! # Messages
 //! Each message has an id that no other message of any run has, in its header and at the front of each line of its
 //! body, and every other octet follows from its size. A reader who knows the layout (`tests/interop/message.py`)
@@ -32,7 +34,7 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,28 +42,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use clap::{Parser, ValueEnum};
-use tokio::net::TcpStream;
+use clap::Parser;
 use tokio::sync::Notify;
 
-/// Octets of an id: `RRRRRRRR-WWWW-SSSSSSSS`, run, worker, sequence.
-const ID_LENGTH: usize = 22;
-/// Octets of a full body line, CR LF included.
-const LINE_LENGTH: usize = 64;
-/// Longest reply line accepted (RFC 5321 4.5.3.1.5 allows 512; extensions may need more).
-const REPLY_LINE: usize = 4096;
-/// What stands behind the id and the line number in a body line.
-const FILL: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+mod connection;
+mod sink;
+mod template;
+mod wire;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Mode {
-    /// Envelope in one write, body in the next.
-    Grouped,
-    /// Envelope and body in one write, with BDAT.
-    Bdat,
-    /// One command at a time.
-    Plain,
-}
+use connection::{Connection, Envelope, Failure, Mode};
+use template::Template;
 
 /// Sends generated mail over many SMTP connections and measures the replies.
 #[derive(Debug, Parser)]
@@ -70,6 +60,9 @@ struct Arguments {
     /// Address and port of the server.
     #[arg(long, default_value = "127.0.0.1:2525")]
     target: SocketAddr,
+    /// Send nothing: be a server at the target's address that takes everything and keeps nothing (port 0: any).
+    #[arg(long)]
+    sink: bool,
     /// Connections at the same time.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=9999))]
     connections: u16,
@@ -91,6 +84,9 @@ struct Arguments {
     /// Domain of the recipients.
     #[arg(long, default_value = "example.test")]
     domain: String,
+    /// STARTTLS before the first message; the server's certificate is not looked at.
+    #[arg(long)]
+    tls: bool,
     /// Reverse-path.
     #[arg(long, default_value = "load@sender.example")]
     from: String,
@@ -113,49 +109,6 @@ struct Arguments {
 
 fn parse_run(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 16).map_err(|_| "eight hexadecimal digits are needed".to_owned())
-}
-
-/// The text of a message; the id is put in for each one.
-struct Template {
-    octets: Vec<u8>,
-    /// Where the id stands.
-    places: Vec<usize>,
-}
-
-impl Template {
-    fn new(size: usize) -> Result<Template, String> {
-        let blank = [b'0'; ID_LENGTH];
-        let mut octets = b"From: <load@sender.example>\r\nSubject: load\r\nX-Load-Id: ".to_vec();
-        let mut places = vec![octets.len()];
-        octets.extend_from_slice(&blank);
-        octets.extend_from_slice(format!("\r\nX-Load-Size: {size:08}\r\n\r\n").as_bytes());
-        let Some(mut left) = size.checked_sub(octets.len()).filter(|left| *left >= 2) else {
-            return Err(format!("--size {size} is too small: at least {}", octets.len() + 2));
-        };
-        let mut number = 0u32;
-        // The last line takes what is left over, between 2 and 65 octets, and has no id.
-        while left >= LINE_LENGTH + 2 {
-            places.push(octets.len());
-            octets.extend_from_slice(&blank);
-            octets.extend_from_slice(format!(" {number:06} ").as_bytes());
-            let fill = LINE_LENGTH - ID_LENGTH - 8 - 2;
-            octets.extend_from_slice(FILL.get(..fill).unwrap_or(FILL));
-            octets.extend_from_slice(b"\r\n");
-            left -= LINE_LENGTH;
-            number += 1;
-        }
-        octets.resize(octets.len() + left - 2, b'x');
-        octets.extend_from_slice(b"\r\n");
-        Ok(Template { octets, places })
-    }
-
-    fn write(&self, id: &[u8], out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend_from_slice(&self.octets);
-        for place in &self.places {
-            out[start + place..start + place + ID_LENGTH].copy_from_slice(id);
-        }
-    }
 }
 
 /// What all workers share.
@@ -190,182 +143,6 @@ impl Tally {
         self.errors += 1;
         self.first_error.get_or_insert(text);
     }
-}
-
-/// Why a message was not acknowledged.
-enum Failure {
-    /// The server certainly has not taken it.
-    Refused(String),
-    /// The body's end was sent and no reply came.
-    Unknown(String),
-}
-
-struct Connection {
-    stream: TcpStream,
-    input: Vec<u8>,
-    consumed: usize,
-}
-
-impl Connection {
-    /// Connects, and greets.
-    async fn open(target: SocketAddr, mode: Mode) -> Result<Connection, String> {
-        let stream = TcpStream::connect(target).await.map_err(|e| format!("connect: {e}"))?;
-        stream.set_nodelay(true).map_err(|e| format!("TCP_NODELAY: {e}"))?;
-        let mut connection = Connection { stream, input: Vec::new(), consumed: 0 };
-        connection.expect(b"220", "greeting").await?;
-        connection.send(b"EHLO load.sender.example\r\n").await.map_err(|e| format!("EHLO: {e}"))?;
-        let reply = connection.expect(b"250", "EHLO").await?;
-        let needed = match mode {
-            Mode::Grouped => "PIPELINING",
-            Mode::Bdat => "CHUNKING",
-            Mode::Plain => "",
-        };
-        if !reply.to_ascii_uppercase().contains(needed) {
-            return Err(format!("the server does not offer {needed}"));
-        }
-        Ok(connection)
-    }
-
-    async fn send(&mut self, octets: &[u8]) -> io::Result<()> {
-        let mut rest = octets;
-        while !rest.is_empty() {
-            match self.stream.try_write(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => rest = &rest[n..],
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.stream.writable().await?,
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
-    }
-
-    /// One line without its CR LF, as a range of `input`.
-    async fn line(&mut self) -> io::Result<std::ops::Range<usize>> {
-        let mut searched = self.consumed;
-        loop {
-            if let Some(at) = self.input[searched..].iter().position(|octet| *octet == b'\n') {
-                let begin = self.consumed;
-                let end = searched + at;
-                self.consumed = end + 1;
-                let end = if self.input[begin..end].ends_with(b"\r") { end - 1 } else { end };
-                return Ok(begin..end);
-            }
-            if self.consumed > 0 {
-                self.input.drain(..self.consumed);
-                self.consumed = 0;
-            }
-            searched = self.input.len();
-            if searched > REPLY_LINE {
-                return Err(io::Error::other("reply line too long"));
-            }
-            let mut buffer = [0u8; 4096];
-            match self.stream.try_read(&mut buffer) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(n) => self.input.extend_from_slice(&buffer[..n]),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.stream.readable().await?,
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    /// One whole reply, its lines joined by line feeds.
-    async fn reply(&mut self) -> io::Result<String> {
-        let mut text = String::new();
-        loop {
-            let line = self.line().await?;
-            let line = &self.input[line];
-            let last = line.get(3) != Some(&b'-');
-            if !text.is_empty() {
-                text.push('\n');
-            }
-            text.push_str(&String::from_utf8_lossy(line));
-            if last {
-                return Ok(text);
-            }
-        }
-    }
-
-    /// Reads the reply to `command` and checks its code. Expected one-line replies make no garbage.
-    async fn expect(&mut self, code: &[u8; 3], command: &str) -> Result<String, String> {
-        let reply = self.reply().await.map_err(|e| format!("{command}: {e}"))?;
-        if reply.as_bytes().starts_with(code) {
-            return Ok(reply);
-        }
-        Err(format!("{command}: {reply}"))
-    }
-
-    /// As `expect`, for replies of one line whose text nobody reads.
-    async fn expect_code(&mut self, code: &[u8; 3], command: &str) -> Result<(), String> {
-        let line = self.line().await.map_err(|e| format!("{command}: {e}"))?;
-        let line = &self.input[line];
-        if line.starts_with(code) && line.get(3) != Some(&b'-') {
-            return Ok(());
-        }
-        Err(format!("{command}: {}", String::from_utf8_lossy(line)))
-    }
-
-    async fn message(
-        &mut self,
-        mode: Mode,
-        envelope: &Envelope,
-        body: &[u8],
-        scratch: &mut Vec<u8>,
-    ) -> Result<(), Failure> {
-        let refused = |text: String| Failure::Refused(text);
-        let broken = |e: io::Error| Failure::Refused(format!("send: {e}"));
-        scratch.clear();
-        match mode {
-            Mode::Grouped => {
-                scratch.extend_from_slice(&envelope.mail);
-                scratch.extend_from_slice(&envelope.rcpt);
-                scratch.extend_from_slice(b"DATA\r\n");
-                self.send(scratch).await.map_err(broken)?;
-                self.expect_code(b"250", "MAIL").await.map_err(refused)?;
-                self.expect_code(b"250", "RCPT").await.map_err(refused)?;
-                self.expect_code(b"354", "DATA").await.map_err(refused)?;
-            }
-            Mode::Plain => {
-                self.send(&envelope.mail).await.map_err(broken)?;
-                self.expect_code(b"250", "MAIL").await.map_err(refused)?;
-                self.send(&envelope.rcpt).await.map_err(broken)?;
-                self.expect_code(b"250", "RCPT").await.map_err(refused)?;
-                self.send(b"DATA\r\n").await.map_err(broken)?;
-                self.expect_code(b"354", "DATA").await.map_err(refused)?;
-            }
-            Mode::Bdat => {
-                scratch.extend_from_slice(&envelope.mail);
-                scratch.extend_from_slice(&envelope.rcpt);
-                scratch.extend_from_slice(format!("BDAT {} LAST\r\n", body.len()).as_bytes());
-                scratch.extend_from_slice(body);
-                // From here on the whole message may be there, whatever becomes of the connection.
-                let unknown = |text: String| Failure::Unknown(text);
-                self.send(scratch).await.map_err(|e| unknown(format!("send: {e}")))?;
-                self.expect_code(b"250", "MAIL").await.map_err(unknown)?;
-                self.expect_code(b"250", "RCPT").await.map_err(unknown)?;
-                return self.taken("BDAT").await;
-            }
-        }
-        scratch.clear();
-        scratch.extend_from_slice(body);
-        scratch.extend_from_slice(b".\r\n");
-        self.send(scratch).await.map_err(|e| Failure::Unknown(format!("send body: {e}")))?;
-        self.taken("end of data").await
-    }
-
-    /// The reply that takes responsibility. A reply of another class is a refusal; silence is unknown.
-    async fn taken(&mut self, command: &str) -> Result<(), Failure> {
-        let line = self.line().await.map_err(|e| Failure::Unknown(format!("{command}: {e}")))?;
-        let line = &self.input[line];
-        if line.starts_with(b"250") {
-            return Ok(());
-        }
-        Err(Failure::Refused(format!("{command}: {}", String::from_utf8_lossy(line))))
-    }
-}
-
-struct Envelope {
-    mail: Vec<u8>,
-    rcpt: Vec<u8>,
 }
 
 impl Shared {
@@ -404,10 +181,11 @@ impl Shared {
 }
 
 async fn open(shared: &Shared) -> Result<Connection, String> {
-    let limit = Duration::from_secs_f64(shared.arguments.timeout);
+    let arguments = &shared.arguments;
+    let limit = Duration::from_secs_f64(arguments.timeout);
     match tokio::time::timeout(
         limit,
-        Connection::open(shared.arguments.target, shared.arguments.mode),
+        Connection::open(arguments.target, arguments.mode, arguments.tls),
     )
     .await
     {
@@ -528,6 +306,10 @@ fn percentile(sorted: &[u32], percent: usize) -> f64 {
 }
 
 async fn run(arguments: Arguments) -> Result<bool, String> {
+    if arguments.sink {
+        let ended = sink::serve(arguments.target).await;
+        return ended.map(|()| true).map_err(|e| format!("sink: {e}"));
+    }
     if arguments.messages.is_none() && arguments.seconds.is_none() {
         return Err("--messages or --seconds is needed".to_owned());
     }
@@ -593,6 +375,7 @@ async fn run(arguments: Arguments) -> Result<bool, String> {
     let line = serde_json::json!({
         "target": shared.arguments.target.to_string(),
         "mode": mode,
+        "tls": shared.arguments.tls,
         "connections": connections,
         "size": shared.arguments.size,
         "run": format!("{:08x}", shared.run),

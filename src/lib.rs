@@ -38,6 +38,7 @@ pub mod mailbox;
 pub mod spool;
 pub mod store;
 // judgement
+pub mod delivery;
 pub mod policy;
 // acts
 pub mod engine;

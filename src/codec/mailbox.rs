@@ -20,7 +20,8 @@ pub fn each(value: &[u8], found: &mut dyn FnMut(&Address)) -> Option<usize> {
         let end = loop {
             match tokens.next()? {
                 Token::Sign(b'<') => {
-                    if bracketed.is_some() || words.iter().any(|w| w.contains(&b'@') && !quoted(w)) {
+                    if bracketed.is_some() || words.iter().any(|w| w.contains(&b'@') && !quoted(w))
+                    {
                         return None;
                     }
                     bracketed = Some(tokens.address()?);
@@ -212,7 +213,11 @@ mod tests {
             ("J\u{fc}rgen <j\u{fc}rgen@b.test>", vec!["j\u{fc}rgen@b.test"]),
             ("", vec![]),
         ] {
-            assert_eq!(read(text), Some(addresses.into_iter().map(str::to_owned).collect()), "{text}");
+            assert_eq!(
+                read(text),
+                Some(addresses.into_iter().map(str::to_owned).collect()),
+                "{text}"
+            );
         }
     }
 

@@ -723,7 +723,12 @@ mod tests {
                     from: String::new(),
                     received: 1,
                     size: 2,
-                    recipients: vec![("a@b".to_owned(), "remote".to_owned())],
+                    recipients: vec![("a@b".to_owned(), "deferred".to_owned())],
+                    attempts: vec![Some(AttemptRow {
+                        attempts: 1,
+                        time: 3,
+                        answer: "451 4.0.0 Later".to_owned(),
+                    })],
                 }],
                 next: Some(MessageId(7).to_string()),
             }),

@@ -10,15 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::codec::address::Address;
+use crate::delivery::{self, RouteTls, Routes};
 use crate::directory::{Account, Alias, Directory, NewAccount};
 use crate::error::{Error, Kind, Result};
 use crate::instance::{Config, ListenerConfig};
 use crate::mailbox::Mailboxes;
 use crate::runtime::control::ControlServer;
-use crate::runtime::tls::Acceptor;
-use crate::runtime::{Plan, Server};
+use crate::runtime::tls::{Acceptor, Connector};
+use crate::runtime::{Plan, Server, outbound};
 use crate::service::Shared;
 use crate::service::transaction::{Origin, Recipient, Transaction};
+use crate::smtp::client::{self, ClientConfig};
 use crate::spool::Spool;
 use crate::store::{
     CheckReport, CompactOptions, CompactReport, MailboxHead, MailboxId, MessageId, MessageReader,
@@ -77,6 +79,17 @@ pub struct Listening {
     pub address: SocketAddr,
 }
 
+/// Figures of one service since the engine was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ServiceStats {
+    /// Sessions.
+    pub sessions: u64,
+    /// Messages accepted.
+    pub messages: u64,
+    /// Messages refused after their data had begun.
+    pub messages_refused: u64,
+}
+
 /// Figures of an engine since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Stats {
@@ -96,6 +109,24 @@ pub struct Stats {
     pub logins_failed: u64,
     /// Messages read by POP3 clients.
     pub messages_retrieved: u64,
+    /// Sessions, and messages that they brought or had refused after their data: of other servers,
+    #[serde(default)]
+    pub smtp: ServiceStats,
+    /// of users' programs,
+    #[serde(default)]
+    pub submission: ServiceStats,
+    /// and of a server beside us.
+    #[serde(default)]
+    pub lmtp: ServiceStats,
+    /// Recipients delivered to other servers.
+    #[serde(default)]
+    pub delivered: u64,
+    /// Attempts to deliver that are repeated later.
+    #[serde(default)]
+    pub deferred: u64,
+    /// Recipients that failed for good.
+    #[serde(default)]
+    pub failed: u64,
     /// Syncs of log files.
     pub log_syncs: u64,
     /// Bytes written to log files.
@@ -194,6 +225,7 @@ impl Engine {
             clock: Arc::clone(&self.clock),
             smtp: self.config.smtp.clone(),
             pop3: self.config.pop3.clone(),
+            outbound: Some(self.outbound()?),
             drain_millis: self.config.drain_millis,
             threads: self.options.threads,
             on_thread_start: log::thread_hook(self.options.log.clone(), self.options.log_level),
@@ -206,6 +238,42 @@ impl Engine {
             self.shared.emit(&Event::Listening { name: config.name, address });
         }
         Ok(())
+    }
+
+    /// How mail leaves, by the configuration.
+    fn outbound(&self) -> Result<outbound::Plan> {
+        let mut ways = Vec::with_capacity(self.config.routes.len());
+        for route in &self.config.routes {
+            let connector = match (route.tls, &route.authorities) {
+                (RouteTls::None, _) => None,
+                (RouteTls::Required, Some(path)) => {
+                    Some(Connector::trusting(self.fs.as_ref(), path)?)
+                }
+                _ => Some(Connector::opportunistic()?),
+            };
+            let client = ClientConfig {
+                hostname: self.config.hostname.clone(),
+                lmtp: route.protocol == delivery::Protocol::Lmtp,
+                tls: match route.tls {
+                    RouteTls::None => client::Tls::Never,
+                    RouteTls::Opportunistic => client::Tls::WhenOffered,
+                    RouteTls::Required => client::Tls::Required,
+                },
+                credentials: route.credentials.clone(),
+                // Whoever writes both into the configuration wants it.
+                auth_in_clear: route.tls == RouteTls::None,
+                ..ClientConfig::default()
+            };
+            ways.push(outbound::Way { client: Arc::new(client), connector });
+        }
+        Ok(outbound::Plan {
+            shared: Arc::clone(&self.shared),
+            clock: Arc::clone(&self.clock),
+            routes: Routes::new(self.config.routes.clone()),
+            ways,
+            schedule: self.config.schedule,
+            down_millis: outbound::DOWN_MILLIS.min(self.config.schedule.first_millis),
+        })
     }
 
     /// The listeners that serve now.
@@ -443,6 +511,11 @@ impl Engine {
     pub fn stats(&self) -> Stats {
         let counters = &self.shared.counters;
         let store = self.store.stats();
+        let service = |name| ServiceStats {
+            sessions: counters.sessions.of(name).get(),
+            messages: counters.messages.of(name).get(),
+            messages_refused: counters.messages_refused.of(name).get(),
+        };
         Stats {
             connections: counters.connections.get(),
             connections_total: counters.connections_total.get(),
@@ -452,6 +525,12 @@ impl Engine {
             logins: counters.logins.get(),
             logins_failed: counters.logins_failed.get(),
             messages_retrieved: counters.messages_retrieved.get(),
+            smtp: service("smtp"),
+            submission: service("submission"),
+            lmtp: service("lmtp"),
+            delivered: counters.delivered.get(),
+            deferred: counters.deferred.get(),
+            failed: counters.failed.get(),
             log_syncs: store.log_syncs,
             log_bytes: store.log_bytes,
             index_bytes: store.index_bytes,

@@ -17,6 +17,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::delivery::{Route, Schedule};
 use crate::error::{Error, Kind, Result};
 use crate::policy::{PlaintextLogin, Rules, SenderRights};
 use crate::pop3::server::Limits as Pop3Limits;
@@ -38,6 +39,9 @@ pub const FILE: &str = "posthouse.toml";
 
 /// Largest configuration file that is read, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
+
+/// Most routes of an instance.
+pub const ROUTES: usize = 1000;
 
 /// Largest header of a message by default, in bytes.
 const HEADER_BYTES: u64 = 1 << 20;
@@ -162,6 +166,10 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Certificate chain and private key, PEM files.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// Where mail for other servers goes.
+    pub routes: Vec<Route>,
+    /// When deliveries are repeated.
+    pub schedule: Schedule,
     /// The rules of policy.
     pub rules: Rules,
     /// Bounds of SMTP sessions.
@@ -188,6 +196,8 @@ impl Config {
             hostname: hostname.to_owned(),
             listeners: Vec::new(),
             tls: None,
+            routes: Vec::new(),
+            schedule: Schedule::default(),
             rules: Rules {
                 relay_networks: Vec::new(),
                 plaintext_login: PlaintextLogin::Loopback,

@@ -32,6 +32,7 @@ pub use tokio::runtime::Handle;
 pub mod connection;
 pub mod control;
 pub mod gate;
+pub mod outbound;
 pub mod tls;
 
 use connection::Connection;
@@ -58,6 +59,8 @@ pub struct Plan {
     pub smtp: smtp::server::Limits,
     /// Bounds of POP3 sessions.
     pub pop3: pop3::server::Limits,
+    /// How mail leaves; `None`: it does not.
+    pub outbound: Option<outbound::Plan>,
     /// Milliseconds that a stop waits for conversations to end by themselves.
     pub drain_millis: u64,
     /// Threads that serve connections; 0: one for each core, at most 8.
@@ -89,7 +92,7 @@ impl Server {
     ///
     /// # Errors
     /// The listener's name and address with the system's words; `Certificate` for implicit TLS without one.
-    pub fn start(plan: Plan) -> Result<Server> {
+    pub fn start(mut plan: Plan) -> Result<Server> {
         let runtime = build(&plan)?;
         let bound = {
             let _inside = runtime.enter();
@@ -117,6 +120,7 @@ impl Server {
                 chunking: true,
             })
         };
+        let leaving = plan.outbound.take();
         let context = Arc::new(Context {
             smtp: dialect(smtp::server::Dialect::Smtp),
             submission: dialect(smtp::server::Dialect::Submission),
@@ -134,7 +138,7 @@ impl Server {
             .name("posthouse-main".to_owned())
             .spawn(move || {
                 on_start();
-                runtime.block_on(serve(context, bound));
+                runtime.block_on(serve(context, bound, leaving));
                 runtime.shutdown_timeout(Duration::from_secs(10));
             })
             .map_err(|e| Error::new(kind_of_io(&e), format!("cannot start a thread: {e}")))?;
@@ -216,13 +220,20 @@ fn bind(config: &ListenerConfig, tls: bool) -> Result<(ListenerConfig, SocketAdd
     Ok((config.clone(), address, listener))
 }
 
-async fn serve(context: Arc<Context>, bound: Vec<(ListenerConfig, SocketAddr, TcpListener)>) {
+async fn serve(
+    context: Arc<Context>,
+    bound: Vec<(ListenerConfig, SocketAddr, TcpListener)>,
+    leaving: Option<outbound::Plan>,
+) {
     // Every connection holds a sender: the receiver ends when the last one is gone.
     let (alive, mut gone) = mpsc::channel::<()>(1);
     let mut accepting = Vec::new();
     for (config, _, listener) in bound {
         let task = accept(Arc::clone(&context), config, listener, alive.clone());
         accepting.push(tokio::spawn(task));
+    }
+    if let Some(plan) = leaving {
+        tokio::spawn(outbound::run(plan, context.stopping.clone(), alive.clone()));
     }
     drop(alive);
     let mut stopping = context.stopping.clone();

@@ -185,6 +185,9 @@ impl Talk {
                     self.0.settle(Settled::Ticket(ticket.wait()), &mut out);
                 }
                 Progress::Wait(Wait::Work(work)) => self.0.settle(work(), &mut out),
+                Progress::Wait(Wait::Verdict(awaited)) => {
+                    self.0.settle(Settled::Verdict(awaited.ticket.wait().ok()), &mut out);
+                }
                 Progress::StartTls => panic!("nobody asked for TLS"),
             }
         };

@@ -52,7 +52,8 @@ const HEADER_TOO_LARGE: Reply<'static> = Reply::new(552, 3, 4, "Message header i
 const SENDER_TOO_LARGE: Reply<'static> =
     Reply::new(552, 3, 4, "From or Sender of the message is too large");
 const NO_FROM: Reply<'static> = Reply::new(550, 7, 1, "The message has no From");
-const SEVERAL: Reply<'static> = Reply::new(550, 7, 1, "The message has more than one From or Sender");
+const SEVERAL: Reply<'static> =
+    Reply::new(550, 7, 1, "The message has more than one From or Sender");
 const UNREADABLE: Reply<'static> =
     Reply::new(550, 7, 1, "From or Sender of the message is not a list of addresses");
 const NOT_YOURS: Reply<'static> =
@@ -282,13 +283,7 @@ impl Filter {
     }
 
     /// A line of this kind begins; the field before it, or the header, ends.
-    fn begin(
-        &mut self,
-        line: Line,
-        rest: &[u8],
-        owns: &Owns<'_>,
-        sink: &mut Sink<'_>,
-    ) -> Passed {
+    fn begin(&mut self, line: Line, rest: &[u8], owns: &Owns<'_>, sink: &mut Sink<'_>) -> Passed {
         self.at = At::Line;
         match line {
             Line::Continuation | Line::Unknown => return Ok(()),
@@ -297,7 +292,8 @@ impl Filter {
         match line {
             Line::Field(length) => {
                 let held = self.held.len();
-                self.held.extend_from_slice(rest.get(..length.saturating_sub(held)).unwrap_or(rest));
+                self.held
+                    .extend_from_slice(rest.get(..length.saturating_sub(held)).unwrap_or(rest));
                 let name = std::mem::take(&mut self.held);
                 let begun = self.begin_field(name.get(..length).unwrap_or(&name));
                 self.held = name;
@@ -328,7 +324,9 @@ impl Filter {
                     return Err(Fault::Refused(LOOP));
                 }
             }
-            Some(b'r') if is(b"Return-Path") && self.task.final_delivery => self.field = Field::Drop,
+            Some(b'r') if is(b"Return-Path") && self.task.final_delivery => {
+                self.field = Field::Drop
+            }
             Some(b'r') if is(b"Resent-Bcc") && self.task.submission => self.field = Field::Drop,
             Some(b'b') if is(b"Bcc") && self.task.submission => self.field = Field::Drop,
             Some(b'a') if is(b"Authentication-Results") && !self.task.authserv_id.is_empty() => {
@@ -384,7 +382,7 @@ impl Filter {
                 self.value.extend_from_slice(now);
                 if self.value.len() == RESULTS_OCTETS {
                     self.end_results(sink)?;
-                    if self.field == Field::Pass {
+                    if self.field == Field::Pass && !later.is_empty() {
                         sink(later).map_err(Fault::Sink)?;
                     }
                 }
@@ -496,7 +494,7 @@ fn line(start: &[u8]) -> Line {
 }
 
 /// Who made an Authentication-Results field (RFC 8601 2.2): the word behind the colon, comments and folds passed over,
-/// quotes taken off. `None` when there is none.
+/// quotes taken off. `None` when there is none, or its end cannot be seen.
 fn authserv_id(field: &[u8]) -> Option<String> {
     let colon = field.iter().position(|&b| b == b':')?;
     let mut octets = field.get(colon.saturating_add(1)..)?.iter().copied().peekable();
@@ -528,6 +526,7 @@ fn authserv_id(field: &[u8]) -> Option<String> {
         while let Some(octet) = octets.next_if(|b| !b" \t\r\n;()\"".contains(b)) {
             id.push(octet);
         }
+        octets.peek()?;
     }
     let id = String::from_utf8_lossy(&id).into_owned();
     Some(id.trim().to_owned())
@@ -555,7 +554,10 @@ mod tests {
         address.as_bytes().starts_with(b"me")
     }
 
-    fn run<'a>(task: &Task, pieces: impl Iterator<Item = &'a [u8]>) -> std::result::Result<Vec<u8>, u16> {
+    fn run<'a>(
+        task: &Task,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> std::result::Result<Vec<u8>, u16> {
         let mut out = Vec::new();
         let mut filter = Filter::new(task.clone());
         let mut sink = |part: &[u8]| {
@@ -631,7 +633,10 @@ mod tests {
             assert_eq!(filter(&inbound(), message.as_bytes()).unwrap(), message);
         }
         let long = format!("{}: x\r\n\r\n", "n".repeat(NAME_OCTETS));
-        assert_eq!(filter(&task, long.as_bytes()).unwrap(), long.replace("x\r\n", &format!("x\r\n{DATE}{ID}")));
+        assert_eq!(
+            filter(&task, long.as_bytes()).unwrap(),
+            long.replace("x\r\n", &format!("x\r\n{DATE}{ID}"))
+        );
         let longer = format!("n{long}");
         assert_eq!(filter(&task, longer.as_bytes()).unwrap(), format!("{DATE}{ID}\r\n{longer}"));
     }
@@ -677,6 +682,11 @@ mod tests {
         assert_eq!(filter(&inbound(), shown.as_bytes()).unwrap(), shown);
         let long = format!("{}\r\nb", field(RESULTS_OCTETS, "other.test"));
         assert_eq!(filter(&inbound(), long.as_bytes()).unwrap(), "\r\nb");
+        // The bound stands in the middle of our name.
+        for end in 0..=16 {
+            let ours = format!("{}\r\nb", field(fits - 10 + end, "mail.example.test"));
+            assert_eq!(filter(&inbound(), ours.as_bytes()).unwrap(), "\r\nb", "{end}");
+        }
     }
 
     #[test]
@@ -689,7 +699,8 @@ mod tests {
 
     #[test]
     fn a_hundred_received_fields_pass_and_one_more_is_a_loop() {
-        let message = |n| format!("{}\r\nReceived: body", "Received: from x\r\n\tby y; z\r\n".repeat(n));
+        let message =
+            |n| format!("{}\r\nReceived: body", "Received: from x\r\n\tby y; z\r\n".repeat(n));
         assert_eq!(filter(&inbound(), message(100).as_bytes()).unwrap(), message(100));
         assert_eq!(filter(&inbound(), message(101).as_bytes()), Err(5546));
     }

@@ -16,11 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
-use crate::directory::Directory;
+use crate::codec::address::Address;
+use crate::directory::{Directory, Resolution};
 use crate::mailbox::Mailboxes;
 use crate::policy::Rules;
 use crate::spool::Spool;
-use crate::store::{AccountId, SpaceLevel, Store, StoreChange, Ticket};
+use crate::store::{AccountId, MessageId, SpaceLevel, Store, StoreChange, Ticket};
 use crate::sync::Mutex;
 use crate::time::{Clock, Time};
 
@@ -37,6 +38,9 @@ pub mod transaction;
 
 pub use counters::Counters;
 pub use link::{Link, TlsFacts, TlsVersion};
+
+/// Is told of messages that have recipients to deliver to.
+pub type Wake = Box<dyn Fn(MessageId) + Send + Sync>;
 
 /// What all conversations of an engine share.
 pub struct Shared {
@@ -59,7 +63,7 @@ pub struct Shared {
     /// Who judges beside our own rules.
     pub hooks: Option<hook::Hooks>,
     /// Wakes who delivers.
-    delivery: ArcSwap<Option<Box<dyn Fn() + Send + Sync>>>,
+    delivery: ArcSwap<Option<Wake>>,
     /// Sessions so far: the last one's number.
     sessions: AtomicU64,
     /// Maildrops held by POP3 sessions (RFC 1939 section 3).
@@ -104,15 +108,24 @@ impl Shared {
         self.events.is_some() || tracing::enabled!(tracing::Level::INFO)
     }
 
-    /// There is something new to deliver.
-    pub fn wake_delivery(&self) {
+    /// This message has recipients to deliver to.
+    pub fn wake_delivery(&self, id: MessageId) {
         if let Some(wake) = self.delivery.load().as_ref() {
-            wake();
+            wake(id);
+        }
+    }
+
+    /// The accounts that an address leads to; none when it is not an address of ours.
+    pub fn local_accounts(&self, address: &[u8]) -> Vec<AccountId> {
+        let Some(address) = Address::parse(address, true) else { return Vec::new() };
+        match self.directory.resolve(&address) {
+            Resolution::Deliver { accounts, .. } => accounts,
+            Resolution::Unknown | Resolution::Foreign => Vec::new(),
         }
     }
 
     /// Who is woken when there is something new to deliver; `None`: nobody.
-    pub fn on_delivery(&self, wake: Option<Box<dyn Fn() + Send + Sync>>) {
+    pub fn on_delivery(&self, wake: Option<Wake>) {
         self.delivery.store(Arc::new(wake));
     }
 

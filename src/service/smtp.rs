@@ -208,7 +208,11 @@ impl Conversation for SmtpConversation {
                     Some(Verdict::Accept) => Judged::Accept,
                     Some(Verdict::Refuse(refusal)) => Judged::Refuse(refusal),
                     None => {
-                        tracing::warn!(session = self.session, ?step, "the hook did not answer in time");
+                        tracing::warn!(
+                            session = self.session,
+                            ?step,
+                            "the hook did not answer in time"
+                        );
                         late(&self.shared)
                     }
                 };
@@ -250,8 +254,7 @@ const PAUSED: Reply<'static> = Reply::new(421, 3, 2, "Cannot take mail now, try 
 /// While space is low.
 const NO_ROOM: Reply<'static> = Reply::new(452, 3, 1, "Insufficient storage, try again later");
 /// The reverse-path of an authenticated sender that is not one of its own.
-const NOT_YOURS: Reply<'static> =
-    Reply::new(553, 7, 1, "The sender's address is not one of yours");
+const NOT_YOURS: Reply<'static> = Reply::new(553, 7, 1, "The sender's address is not one of yours");
 const UNAVAILABLE: Reply<'static> = Reply::new(451, 3, 0, "Temporary failure, try again later");
 
 impl SmtpConversation {
@@ -352,7 +355,11 @@ impl SmtpConversation {
                 self.shared.counters.messages_refused.of(self.service).up();
                 let reply = match trouble {
                     Trouble::Refused(reply) => {
-                        tracing::info!(session = self.session, text = reply.text, "message refused");
+                        tracing::info!(
+                            session = self.session,
+                            text = reply.text,
+                            "message refused"
+                        );
                         reply
                     }
                     Trouble::Store(error) => refusal(&error),

@@ -446,7 +446,7 @@ impl Pending {
             remote = self.remote, size = self.size, "message accepted"
         );
         if self.remote > 0 {
-            shared.wake_delivery();
+            shared.wake_delivery(self.id);
         }
         shared.emit(&Event::MessageAccepted {
             id: self.id,

@@ -66,6 +66,33 @@ pub const NUMBERS: &[Number] = &[
         |c, v| c.rules.connections_per_address = narrow(v)
     ),
     number!(
+        "delivery",
+        "first_retry_seconds",
+        1,
+        WEEK,
+        ["Seconds from the first attempt to the second; each next wait is twice as long,"],
+        |c| c.schedule.first_millis / 1000,
+        |c, v| c.schedule.first_millis = millis(v)
+    ),
+    number!(
+        "delivery",
+        "longest_retry_seconds",
+        1,
+        WEEK,
+        ["but not longer than so many seconds."],
+        |c| c.schedule.longest_millis / 1000,
+        |c, v| c.schedule.longest_millis = millis(v)
+    ),
+    number!(
+        "delivery",
+        "expire_seconds",
+        1,
+        8 * WEEK,
+        ["Seconds after which a recipient that could not be reached has failed."],
+        |c| c.schedule.expire_millis / 1000,
+        |c, v| c.schedule.expire_millis = millis(v)
+    ),
+    number!(
         "smtp",
         "message_bytes",
         1024,

@@ -25,6 +25,8 @@ fn serve(store: &Store) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
         plaintext_login: PlaintextLogin::Never,
         connections: 10,
         connections_per_address: 10,
+        sender_rights: Default::default(),
+        header_bytes: 1 << 20,
     };
     let clock: Arc<dyn Clock> = SystemClock::shared();
     let shared = Shared::new(
@@ -34,6 +36,7 @@ fn serve(store: &Store) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
         Mailboxes::new(store),
         rules,
         clock.clone(),
+        None,
         None,
     );
     let config = Arc::new(ServerConfig {

@@ -60,6 +60,11 @@ impl Shared {
         Ok((&self.engine, turn))
     }
 
+    /// The engine's name for [`Inside`].
+    pub(super) fn owner(&self) -> usize {
+        self.hooks.name()
+    }
+
     /// This thread enters a callback that the engine has for one call only.
     pub(super) fn inside(&self) -> Inside {
         Inside::enter(self.hooks.name())

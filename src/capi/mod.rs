@@ -34,6 +34,7 @@ mod bytes;
 mod callback;
 mod check;
 mod compact;
+mod connection;
 mod cursor;
 mod engine;
 mod instance;

@@ -16,10 +16,11 @@ use crate::error::{Error, Kind, Result};
 use crate::instance::{Config, ListenerConfig};
 use crate::mailbox::Mailboxes;
 use crate::runtime::control::ControlServer;
+use crate::runtime::hosted::Crew;
 use crate::runtime::tls::{Acceptor, Connector};
 use crate::runtime::{Plan, Server, outbound};
-use crate::service::Shared;
 use crate::service::transaction::{Origin, Recipient, Transaction};
+use crate::service::{Protocols, Shared};
 use crate::smtp::client::{self, ClientConfig};
 use crate::spool::Spool;
 use crate::store::{
@@ -33,9 +34,11 @@ use crate::vfs::Fs;
 use crate::vfs::os::OsFs;
 
 pub mod admin;
+mod hosted;
 mod log;
 mod status;
 pub use crate::service::event;
+pub use hosted::{Doing, HostedConnection, HostedOptions, HostedTls, Ready};
 
 pub use crate::service::event::{Delivery, Event, EventSink, LogLevel, LogSink};
 pub use crate::service::hook::{Hook, Hooks};
@@ -150,6 +153,9 @@ pub struct Engine {
     config: Config,
     store: Store,
     shared: Arc<Shared>,
+    protocols: Arc<Protocols>,
+    /// Runs what hosted connections wait for; made with the first of them.
+    crew: Mutex<Option<Arc<Crew>>>,
     options: Options,
     running: Mutex<Option<Running>>,
     /// Held by whoever starts, stops or closes, for as long as it takes: a stop has drained, and its control file is
@@ -185,7 +191,14 @@ impl Engine {
         Ok(Arc::new(Engine {
             path: directory.to_owned(),
             fs,
-            clock,
+            clock: Arc::clone(&clock),
+            protocols: Arc::new(Protocols::new(
+                Arc::clone(&shared),
+                clock,
+                &config.smtp,
+                &config.pop3,
+            )),
+            crew: Mutex::new(None),
             config,
             store,
             shared,
@@ -214,17 +227,11 @@ impl Engine {
         if self.running.lock().is_some() {
             return Ok(());
         }
-        let tls = match &self.config.tls {
-            Some((certificate, key)) => Some(Acceptor::load(self.fs.as_ref(), certificate, key)?),
-            None => None,
-        };
+        let tls = self.acceptor()?;
         let server = Server::start(Plan {
             listeners: self.config.listeners.clone(),
             tls,
-            shared: Arc::clone(&self.shared),
-            clock: Arc::clone(&self.clock),
-            smtp: self.config.smtp.clone(),
-            pop3: self.config.pop3.clone(),
+            protocols: Arc::clone(&self.protocols),
             outbound: Some(self.outbound()?),
             drain_millis: self.config.drain_millis,
             threads: self.options.threads,
@@ -276,6 +283,16 @@ impl Engine {
         })
     }
 
+    /// The certificate, when one is configured.
+    fn acceptor(&self) -> Result<Option<Acceptor>> {
+        match &self.config.tls {
+            Some((certificate, key)) => {
+                Acceptor::load(self.fs.as_ref(), certificate, key).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
     /// The listeners that serve now.
     pub fn listeners(&self) -> Vec<Listening> {
         let running = self.running.lock();
@@ -312,8 +329,13 @@ impl Engine {
     pub fn close(&self) -> Result<()> {
         let turn = self.turn.lock();
         let stopped = self.end_serving();
+        let crew = self.crew.lock().take();
         let closed =
             if self.closed.swap(true, Ordering::AcqRel) { Ok(()) } else { self.store.close() };
+        // After the store, which has answered whatever was awaited of it.
+        if let Some(crew) = crew {
+            crew.end();
+        }
         drop(turn);
         if stopped {
             self.shared.emit(&Event::Stopped);

@@ -329,7 +329,7 @@ async fn wait_readable(
 }
 
 /// Waits for what a conversation waits for. A job that panics is a job that failed.
-async fn settle(wait: Wait) -> Settled {
+pub(super) async fn settle(wait: Wait) -> Settled {
     match wait {
         Wait::Ticket(ticket) => Settled::Ticket(pin!(ticket).await),
         Wait::Verdict(awaited) => {

@@ -19,12 +19,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::error::{Error, Kind, Result, kind_of_io};
 use crate::instance::config::{ListenerConfig, Protocol, TlsMode};
-use crate::pop3;
-use crate::service::pop3::Pop3Conversation;
-use crate::service::smtp::SmtpConversation;
-use crate::service::{Conversation, Link, Shared};
-use crate::smtp;
-use crate::time::Clock;
+use crate::service::{Link, Protocols};
 
 /// A runtime's handle, for rooms above that block on its tasks.
 pub use tokio::runtime::Handle;
@@ -32,6 +27,7 @@ pub use tokio::runtime::Handle;
 pub mod connection;
 pub mod control;
 pub mod gate;
+pub mod hosted;
 pub mod outbound;
 pub mod tls;
 
@@ -51,14 +47,8 @@ pub struct Plan {
     pub listeners: Vec<ListenerConfig>,
     /// The certificate; without one, STARTTLS is not offered and implicit TLS cannot be had.
     pub tls: Option<Acceptor>,
-    /// What conversations share.
-    pub shared: Arc<Shared>,
-    /// The clock of deadlines.
-    pub clock: Arc<dyn Clock>,
-    /// Bounds of SMTP sessions.
-    pub smtp: smtp::server::Limits,
-    /// Bounds of POP3 sessions.
-    pub pop3: pop3::server::Limits,
+    /// What is spoken.
+    pub protocols: Arc<Protocols>,
     /// How mail leaves; `None`: it does not.
     pub outbound: Option<outbound::Plan>,
     /// Milliseconds that a stop waits for conversations to end by themselves.
@@ -80,9 +70,6 @@ pub struct Server {
 /// What all connections of a server share.
 struct Context {
     plan: Plan,
-    smtp: Arc<smtp::server::ServerConfig>,
-    submission: Arc<smtp::server::ServerConfig>,
-    pop3: Arc<pop3::server::ServerConfig>,
     gate: Gate,
     stopping: watch::Receiver<bool>,
 }
@@ -112,26 +99,8 @@ impl Server {
         let listening: Vec<_> =
             bound.iter().map(|(config, address, _)| (config.clone(), *address)).collect();
         let (stopping, receiver) = watch::channel(false);
-        let dialect = |dialect| {
-            Arc::new(smtp::server::ServerConfig {
-                hostname: plan.shared.hostname.clone(),
-                dialect,
-                limits: plan.smtp.clone(),
-                chunking: true,
-            })
-        };
         let leaving = plan.outbound.take();
-        let context = Arc::new(Context {
-            smtp: dialect(smtp::server::Dialect::Smtp),
-            submission: dialect(smtp::server::Dialect::Submission),
-            pop3: Arc::new(pop3::server::ServerConfig {
-                hostname: plan.shared.hostname.clone(),
-                limits: plan.pop3.clone(),
-            }),
-            gate: Gate::default(),
-            stopping: receiver,
-            plan,
-        });
+        let context = Arc::new(Context { gate: Gate::default(), stopping: receiver, plan });
         let handle = runtime.handle().clone();
         let on_start = Arc::clone(&context.plan.on_thread_start);
         let thread = std::thread::Builder::new()
@@ -272,7 +241,7 @@ fn admit(
     peer: SocketAddr,
     alive: &mpsc::Sender<()>,
 ) {
-    let shared = &context.plan.shared;
+    let shared = &context.plan.protocols.shared();
     let admission = match context.gate.enter(peer.ip(), &shared.rules.load()) {
         Ok(admission) => admission,
         Err(full) => {
@@ -293,14 +262,17 @@ fn admit(
     let protocol = config.protocol;
     tokio::spawn(async move {
         let begin = |tls| {
-            converse(&context, protocol, Link { peer, tls, starttls: context.plan.tls.is_some() })
+            context
+                .plan
+                .protocols
+                .converse(protocol, Link { peer, tls, starttls: context.plan.tls.is_some() })
         };
         let connection = Connection::open(
             stream,
             context.plan.tls.clone(),
             implicit,
             begin,
-            Arc::clone(&context.plan.clock),
+            Arc::clone(&context.plan.protocols.clock()),
             context.stopping.clone(),
         )
         .await;
@@ -309,22 +281,6 @@ fn admit(
         }
         drop(leaving);
     });
-}
-
-fn converse(context: &Context, protocol: Protocol, link: Link) -> Box<dyn Conversation> {
-    let shared = Arc::clone(&context.plan.shared);
-    let now = context.plan.clock.now();
-    match protocol {
-        Protocol::Smtp => {
-            Box::new(SmtpConversation::new(shared, Arc::clone(&context.smtp), link, now))
-        }
-        Protocol::Submission => {
-            Box::new(SmtpConversation::new(shared, Arc::clone(&context.submission), link, now))
-        }
-        Protocol::Pop3 => {
-            Box::new(Pop3Conversation::new(shared, Arc::clone(&context.pop3), link, now))
-        }
-    }
 }
 
 /// Tells a peer that there is no room. What cannot be written at once is not worth waiting for.
@@ -349,6 +305,6 @@ struct Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.context.plan.shared.counters.connections.down();
+        self.context.plan.protocols.shared().counters.connections.down();
     }
 }

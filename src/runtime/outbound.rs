@@ -120,7 +120,6 @@ pub(super) async fn run(plan: Plan, stopping: watch::Receiver<bool>, alive: mpsc
         context,
         waiting: BTreeSet::new(),
         busy: HashSet::new(),
-        again: HashSet::new(),
     };
     scheduler.work(&mut incoming).await;
     scheduler.context.plan.shared.on_delivery(None);
@@ -132,8 +131,6 @@ struct Scheduler {
     waiting: BTreeSet<(u64, MessageId)>,
     /// Entries that a route has.
     busy: HashSet<MessageId>,
-    /// Those of them to look at again.
-    again: HashSet<MessageId>,
 }
 
 impl Scheduler {
@@ -152,19 +149,19 @@ impl Scheduler {
             }
             let pause = self.waiting.first().map_or(LOOK_MILLIS, |(at, _)| at.saturating_sub(now));
             let pause = Duration::from_millis(pause.min(LOOK_MILLIS));
-            tokio::select! {
+            let news = tokio::select! {
                 biased;
                 _ = stopping.wait_for(|stopping| *stopping) => return,
-                news = incoming.recv() => match news {
-                    Some(News::Look(id)) => self.look(id).await,
-                    Some(News::Done(id)) => {
-                        self.busy.remove(&id);
-                        self.again.remove(&id);
-                        self.look(id).await;
-                    }
-                    None => return,
-                },
-                () = tokio::time::sleep(pause) => {}
+                news = incoming.recv() => news,
+                () = tokio::time::sleep(pause) => continue,
+            };
+            match news {
+                Some(News::Look(id)) => self.look(id).await,
+                Some(News::Done(id)) => {
+                    self.busy.remove(&id);
+                    self.look(id).await;
+                }
+                None => return,
             }
         }
     }
@@ -199,8 +196,8 @@ impl Scheduler {
     }
 
     async fn look(&mut self, id: MessageId) {
+        // The route that has it is followed by another look.
         if self.busy.contains(&id) {
-            self.again.insert(id);
             return;
         }
         let shared = Arc::clone(&self.context.plan.shared);

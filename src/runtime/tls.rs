@@ -268,6 +268,11 @@ impl Tls {
     }
 }
 
+/// The registered name (IANA) of the cipher suite with this number; `unknown` when there is none by it.
+pub fn cipher_name(number: u16) -> &'static str {
+    registered(rustls::CipherSuite::from(number))
+}
+
 /// The registered name of a cipher suite; rustls writes those of TLS 1.3 with a number in the prefix.
 fn registered(suite: rustls::CipherSuite) -> &'static str {
     let name = suite.as_str().unwrap_or("unknown");

@@ -33,11 +33,13 @@ pub mod header;
 pub mod hook;
 pub mod link;
 pub mod pop3;
+pub mod protocols;
 pub mod smtp;
 pub mod transaction;
 
 pub use counters::Counters;
 pub use link::{Link, TlsFacts, TlsVersion};
+pub use protocols::Protocols;
 
 /// Is told of messages that have recipients to deliver to.
 pub type Wake = Box<dyn Fn(MessageId) + Send + Sync>;

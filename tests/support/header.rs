@@ -29,6 +29,7 @@ const FILES: &[(&str, &str)] = &[
     ("compact", "The engine: giving space back"),
     ("scrub", "The engine: finding damage early"),
     ("store_state", "The engine: how its store is"),
+    ("connection", "The engine: connections on the host's sockets"),
     ("repair", "Repair of an instance"),
     ("smtp_server", "Sessions: ph_smtp_server"),
     ("pop3_server", "Sessions: ph_pop3_server"),

@@ -56,6 +56,8 @@ pub enum Protocol {
     Smtp,
     /// `submission`: mail from users' programs, STARTTLS offered.
     Submission,
+    /// `lmtp`: mail for mailboxes from a server beside us, STARTTLS offered.
+    Lmtp,
     /// `pop3`: POP3, STLS offered.
     Pop3,
 }
@@ -83,11 +85,12 @@ pub struct ListenerConfig {
 }
 
 /// The names of listeners, with what each speaks and when its TLS begins.
-const NAMES: [(&str, Protocol, TlsMode); 6] = [
+const NAMES: [(&str, Protocol, TlsMode); 7] = [
     ("smtp", Protocol::Smtp, TlsMode::StartTls),
     ("smtps", Protocol::Smtp, TlsMode::Implicit),
     ("submission", Protocol::Submission, TlsMode::StartTls),
     ("submissions", Protocol::Submission, TlsMode::Implicit),
+    ("lmtp", Protocol::Lmtp, TlsMode::StartTls),
     ("pop3", Protocol::Pop3, TlsMode::StartTls),
     ("pop3s", Protocol::Pop3, TlsMode::Implicit),
 ];

@@ -287,7 +287,7 @@ fn admit(
 fn turn_away(config: &ListenerConfig, stream: &TcpStream) {
     if config.tls == TlsMode::StartTls {
         let line: &[u8] = match config.protocol {
-            Protocol::Smtp | Protocol::Submission => {
+            Protocol::Smtp | Protocol::Submission | Protocol::Lmtp => {
                 b"421 4.3.2 Too many connections, try again later\r\n"
             }
             Protocol::Pop3 => b"-ERR [SYS/TEMP] Too many connections, try again later\r\n",

@@ -116,11 +116,7 @@ pub(super) async fn run(plan: Plan, stopping: watch::Receiver<bool>, alive: mpsc
     plan.shared.on_delivery(Some(Box::new(move |id| drop(woken.send(News::Look(id))))));
     let lanes = plan.routes.all().iter().map(|_| Lane::default()).collect();
     let context = Arc::new(Context { plan, lanes, news, stopping, alive });
-    let mut scheduler = Scheduler {
-        context,
-        waiting: BTreeSet::new(),
-        busy: HashSet::new(),
-    };
+    let mut scheduler = Scheduler { context, waiting: BTreeSet::new(), busy: HashSet::new() };
     scheduler.work(&mut incoming).await;
     scheduler.context.plan.shared.on_delivery(None);
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::TlsFacts;
 use crate::codec::address::Address;
 use crate::smtp::Reply;
-use crate::smtp::server::MailParameters;
+use crate::smtp::parameter::{MailParameters, RcptParameters};
 use crate::store::{Completion, MessageId, Ticket};
 
 /// Judges sessions for the host.
@@ -102,8 +102,8 @@ pub enum Question<'a> {
     Rcpt {
         /// The forward-path.
         to: &'a Address,
-        /// Its parameters as they are passed on (`NOTIFY=NEVER ORCPT=...`).
-        parameters: &'a [u8],
+        /// Its parameters.
+        parameters: &'a RcptParameters,
     },
     /// DATA, or the first BDAT.
     Data {

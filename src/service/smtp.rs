@@ -23,7 +23,8 @@ use crate::policy::SenderRights;
 use crate::sasl;
 use crate::session::{Next, Session};
 use crate::smtp::Reply;
-use crate::smtp::server::{Dialect, Event, MailParameters, Offer, Server, ServerConfig};
+use crate::smtp::parameter::{Body, Hold, MailParameters, RcptParameters};
+use crate::smtp::server::{Dialect, Event, Offer, Server, ServerConfig};
 use crate::store::{Ticket, envelope_flags};
 use crate::time::Time;
 
@@ -109,6 +110,7 @@ impl SmtpConversation {
         let service = match config.dialect {
             Dialect::Smtp => "smtp",
             Dialect::Submission => "submission",
+            Dialect::Lmtp => "lmtp",
         };
         let session = shared.next_session();
         shared.counters.sessions.of(service).up();
@@ -463,7 +465,7 @@ impl Answering<'_> {
             Event::StartTls => Answer::StartTls,
             Event::Auth(question) => self.verify(&question),
             Event::Mail { from, parameters } => self.mail(from, parameters),
-            Event::Rcpt { to } => self.recipient(to),
+            Event::Rcpt { to, parameters } => self.recipient(to, parameters),
             Event::DataStart => {
                 let recipients = match self.state {
                     State::Envelope(transaction) => transaction.recipients(),
@@ -488,6 +490,11 @@ impl Answering<'_> {
                 self.tally.quit = true;
                 Answer::None
             }
+            // Not offered here.
+            Event::Verify { .. }
+            | Event::Expand { .. }
+            | Event::Etrn { .. }
+            | Event::Forwarded(_) => Answer::Reply(UNAVAILABLE),
         }
     }
 
@@ -531,11 +538,21 @@ impl Answering<'_> {
             return Answer::Reply(NOT_YOURS);
         }
         let flag = |on: bool, bit: u16| if on { bit } else { 0 };
-        let flags = flag(parameters.eight_bit, envelope_flags::EIGHT_BIT)
+        let flags = flag(parameters.body == Body::EightBit, envelope_flags::EIGHT_BIT)
+            | flag(parameters.body == Body::Binary, envelope_flags::BINARY)
             | flag(parameters.smtputf8, envelope_flags::SMTPUTF8)
             | flag(self.account.is_some(), envelope_flags::AUTHENTICATED);
         let path = from.map_or(&[][..], |address| address.as_bytes());
-        *self.state = State::Envelope(Box::new(Transaction::new(path, flags)));
+        let now = self.shared.clock.unix_millis();
+        let until = |hold| match hold {
+            Hold::For(seconds) => now.saturating_add(u64::from(seconds).saturating_mul(1000)),
+            Hold::Until(seconds) => seconds.saturating_mul(1000),
+        };
+        let mut text = Vec::new();
+        parameters.relay_text(&mut text);
+        let transaction =
+            Transaction::new(path, flags).with_parameters(text, parameters.hold.map(until));
+        *self.state = State::Envelope(Box::new(transaction));
         self.put(Step::Mail, &Question::Mail { from, parameters })
     }
 
@@ -553,15 +570,18 @@ impl Answering<'_> {
         })))
     }
 
-    fn recipient(&mut self, to: &Address) -> Answer {
+    fn recipient(&mut self, to: &Address, parameters: &RcptParameters) -> Answer {
         let State::Envelope(transaction) = &mut self.state else {
             return Answer::Reply(UNAVAILABLE);
         };
         let peer = self.link.peer(self.account.is_some());
-        let may_relay = self.shared.rules.load().may_relay(&peer);
-        let reply = match transaction.add(self.shared, to, b"", may_relay) {
+        // LMTP is the last hop (RFC 2033 3).
+        let may_relay = self.service != "lmtp" && self.shared.rules.load().may_relay(&peer);
+        let mut text = Vec::new();
+        parameters.relay_text(&mut text);
+        let reply = match transaction.add(self.shared, to, &text, may_relay) {
             Recipient::Accepted => {
-                return self.put(Step::Rcpt, &Question::Rcpt { to, parameters: b"" });
+                return self.put(Step::Rcpt, &Question::Rcpt { to, parameters });
             }
             Recipient::Unknown => Reply::new(550, 1, 1, "No such user here"),
             Recipient::RelayDenied => Reply::new(550, 7, 1, "Relaying denied"),

@@ -357,6 +357,42 @@ extern "C" {
  */
 #define PH_SPACE_FULL 2
 
+/**
+ * Connection: all input is used up, or what is left is not a whole unit yet. Write out what is
+ * pending, then read more or wait for the time-out.
+ */
+#define PH_CONNECTION_NEED_INPUT 1
+
+/** Connection: too much output is pending. Write it out, then step again. */
+#define PH_CONNECTION_BLOCKED 2
+
+/**
+ * Connection: the engine works on an answer. Write out what is pending, keep the input, stop
+ * reading, and step again when ready was called.
+ */
+#define PH_CONNECTION_WAITING 3
+
+/**
+ * Connection: the peer asked for TLS, which the host makes. Write out what is pending, make the
+ * handshake, then ph_connection_tls_started.
+ */
+#define PH_CONNECTION_STARTTLS 4
+
+/** Connection: it is over. Write out what is pending, close the socket, and ph_connection_free. */
+#define PH_CONNECTION_CLOSED 5
+
+/**
+ * TLS of a connection: the engine makes it with its certificate. What goes in and out of the
+ * connection is then ciphertext.
+ */
+#define PH_TLS_ENGINE 1
+
+/**
+ * TLS of a connection: the host makes it. What goes in and out of the connection is always
+ * plaintext.
+ */
+#define PH_TLS_HOST 2
+
 /** A line of a repair's report: something that was mended. */
 #define PH_REPAIR_MENDED 1
 
@@ -536,6 +572,15 @@ typedef struct ph_check ph_check;
 
 /** What a compaction did. Made by ph_engine_compact, ended by ph_compact_free. */
 typedef struct ph_compact ph_compact;
+
+/**
+ * One connection of the engine on a socket that the host owns.
+ *
+ * Made by ph_connection_new, ended by ph_connection_free. One thread at a time. The host feeds
+ * what it reads with ph_connection_step, writes out what ph_connection_output shows, and waits in
+ * its own loop; accounts, mailboxes, queue and rules are the engine's, as on its own listeners.
+ */
+typedef struct ph_connection ph_connection;
 
 /**
  * An open instance: it recovers and administers when opened, serves when started.
@@ -1277,6 +1322,75 @@ typedef struct ph_store_lane {
 /** Begins a ph_store_lane: its size, and zero everywhere else. */
 #define PH_STORE_LANE_INIT { \
     (uint32_t)sizeof(ph_store_lane), 0, 0, 0, 0, { 0, 0 } \
+}
+
+/** What a TLS handshake of the host came to. Begin with PH_TLS_FACTS_INIT. */
+typedef struct ph_tls_facts {
+    /** sizeof(ph_tls_facts). */
+    uint32_t struct_size;
+    /** The version on the wire: 0x0303 for TLS 1.2, 0x0304 for TLS 1.3. */
+    uint32_t version;
+    /** The cipher suite's number (IANA), for instance 0x1301; 0: not told. */
+    uint32_t cipher;
+    /** 1: the session is a resumed one. */
+    uint32_t resumed;
+    /** The name that the client asked for (SNI), UTF-8; empty: none. */
+    ph_bytes server_name;
+    /** Whom the client's verified certificate names, UTF-8; empty: none was shown and verified. */
+    ph_bytes client_name;
+    /**
+     * Channel binding data of the type tls-exporter (RFC 9266), 32 octets; empty: not told, and
+     * then no SCRAM-...-PLUS is offered.
+     */
+    ph_bytes exporter;
+} ph_tls_facts;
+
+/** Begins a ph_tls_facts: its size, and zero everywhere else. */
+#define PH_TLS_FACTS_INIT { \
+    (uint32_t)sizeof(ph_tls_facts), 0, 0, 0, { 0, 0 }, { 0, 0 }, { 0, 0 } \
+}
+
+/**
+ * Called when a connection that answered PH_CONNECTION_WAITING can be stepped again.
+ *
+ * Thread: one of the engine's. Must return soon, must not throw or jump out, and must not call the
+ * engine or anything made from it (PH_E_REENTRANT), nor end the connection: it wakes the host's
+ * loop, by a pipe, an eventfd or the like.
+ */
+typedef void (*ph_ready_fn)(void *user_data);
+
+/** What a connection is made with. Begin with PH_CONNECTION_OPTIONS_INIT. */
+typedef struct ph_connection_options {
+    /** sizeof(ph_connection_options). */
+    uint32_t struct_size;
+    /**
+     * PH_TLS_...: who makes TLS. It begins with the first octet for smtps, submissions and pop3s,
+     * and when the peer asks for it for the others.
+     */
+    uint32_t tls;
+    /**
+     * What is spoken, by a listener's name: smtp, smtps, submission, submissions, pop3, pop3s.
+     * Required.
+     */
+    const char *protocol;
+    /** The peer's address with port: 192.0.2.1:4711 or [2001:db8::1]:4711. Required. */
+    const char *peer;
+    /**
+     * With PH_TLS_HOST and a protocol whose TLS begins with the first octet: what the handshake,
+     * which the host has made already, came to. NULL otherwise.
+     */
+    const ph_tls_facts *facts;
+    /** Called when a connection that waited can be stepped again. Required. */
+    ph_ready_fn ready;
+    /** Given to ready. */
+    void *ready_user_data;
+    /** Called once with ready_user_data when it is used no more. May be NULL. */
+    ph_drop_fn ready_drop_user_data;
+} ph_connection_options;
+
+/** Begins a ph_connection_options: its size, and zero everywhere else. */
+#define PH_CONNECTION_OPTIONS_INIT { \
+    (uint32_t)sizeof(ph_connection_options), 0, 0, 0, 0, 0, 0, 0 \
 }
 
 /**
@@ -2481,6 +2595,141 @@ ph_status ph_store_state_json(ph_store_state *state,
  * Since: 0.1.
  */
 void ph_store_state_free(ph_store_state *state);
+
+/*
+ * == The engine: connections on the host's sockets ==
+ */
+
+/**
+ * Begins a connection on a socket that the host has accepted.
+ *
+ * Behaviour: nothing is sent yet: step first, without input, for the greeting. The engine need not
+ * be started. How many of these there are is the host's affair: the limits of listeners do not
+ * count them.
+ * Parameters: engine; options; out, where the handle goes (NULL when the call fails); err, or
+ * NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for a protocol or tls that there is not, or facts where none
+ * belong or none are; PH_E_ADDRESS_INVALID for peer; PH_E_CERTIFICATE, PH_E_PRIVATE_KEY with
+ * PH_TLS_ENGINE; PH_E_STOPPED, PH_E_REENTRANT, PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
+ * Ownership: the handle is the caller's, to be ended by ph_connection_free, before or after
+ * ph_engine_close. ready_user_data passes to the library with this call: its drop function is
+ * called exactly once, also when the call fails. Only when the answer is PH_E_STRUCT_SIZE or
+ * PH_E_NULL for options, options was not read and ready_user_data stays the caller's.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_connection_new(ph_engine *engine,
+                            const ph_connection_options *options,
+                            ph_connection **out,
+                            ph_error *err);
+
+/**
+ * Feeds what was read from the socket.
+ *
+ * Behaviour: consumes a prefix of the input and appends to the pending output. What is not
+ * consumed comes again at the front of the next input. The result is the same however the input is
+ * cut.
+ * Parameters: connection; in, in_len octets (NULL when in_len is 0); consumed, where the number of
+ * octets done with goes; state, where PH_CONNECTION_... goes; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE while PH_CONNECTION_STARTTLS waits for its answer; PH_E_STOPPED when the
+ * engine was closed; PH_E_REENTRANT, PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_connection_step(ph_connection *connection,
+                             const uint8_t *in,
+                             size_t in_len,
+                             size_t *consumed,
+                             uint32_t *state,
+                             ph_error *err);
+
+/**
+ * Says that the host has made the TLS handshake that PH_CONNECTION_STARTTLS asked for.
+ *
+ * Behaviour: everything known before is forgotten (RFC 3207 4.2). Octets that the peer had sent in
+ * clear behind its command end the connection: an attacker may have put them in. Step afterwards,
+ * with what came through TLS only.
+ * Parameters: connection; facts; unread, unread_len octets that were received before the handshake
+ * and not consumed, may be NULL when unread_len is 0; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when nothing asked for it; PH_E_INVALID_ARGUMENT, PH_E_UTF8,
+ * PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_connection_tls_started(ph_connection *connection,
+                                    const ph_tls_facts *facts,
+                                    const uint8_t *unread,
+                                    size_t unread_len,
+                                    ph_error *err);
+
+/**
+ * Says that the peer will send nothing more. Step afterwards.
+ *
+ * Parameters: connection.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_connection_eof(ph_connection *connection);
+
+/**
+ * Says that the connection is to end where its protocol allows it: SMTP says 421. A message whose
+ * end has come still gets its answer. Step afterwards.
+ *
+ * Parameters: connection.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_connection_shutdown(ph_connection *connection);
+
+/**
+ * Says in how many milliseconds to step even without input.
+ *
+ * Parameters: connection, or NULL.
+ * Returns: milliseconds from now, or PH_NEVER.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+uint64_t ph_connection_timeout(const ph_connection *connection);
+
+/**
+ * Shows the octets that wait to be written to the peer.
+ *
+ * Parameters: connection, or NULL; pending, where the view goes; it is empty when nothing waits.
+ * Ownership: what pending points to is borrowed until the next call on the connection other than
+ * ph_connection_timeout.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+void ph_connection_output(const ph_connection *connection,
+                          ph_bytes *pending);
+
+/**
+ * Says how many of the pending octets have been written.
+ *
+ * Parameters: connection, or NULL; written, at most as many as were pending.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+void ph_connection_output_sent(ph_connection *connection, size_t written);
+
+/**
+ * Destroys a connection. A message whose end has come and whose answer has not is accepted or not,
+ * as if the peer had gone.
+ *
+ * Parameters: connection, or NULL, which does nothing.
+ * Ownership: ends the handle and everything borrowed from it; ready is not called any more when
+ * this returns.
+ * Thread: any thread, when no other call on the connection runs; not from ready.
+ * Since: 0.1.
+ */
+void ph_connection_free(ph_connection *connection);
 
 /*
  * == Repair of an instance ==

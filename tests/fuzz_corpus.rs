@@ -12,6 +12,8 @@ mod checkpoint;
 mod export;
 #[path = "../fuzz/scenarios/format.rs"]
 mod format;
+#[path = "../fuzz/scenarios/header.rs"]
+mod header;
 #[path = "../fuzz/scenarios/pop3_server.rs"]
 mod pop3_server;
 #[path = "../fuzz/scenarios/record.rs"]
@@ -53,6 +55,11 @@ fn pop3_server_corpus_holds() {
 #[test]
 fn address_corpus_holds() {
     replay("address", address::run);
+}
+
+#[test]
+fn header_corpus_holds() {
+    replay("header", header::run);
 }
 
 #[test]

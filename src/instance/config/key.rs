@@ -285,7 +285,13 @@ pub const NUMBERS: &[Number] = &[
 ];
 
 /// Keys whose value is a text.
-pub const TEXTS: &[&str] = &["hostname", "tls.certificate", "tls.key", "policy.plaintext_login"];
+pub const TEXTS: &[&str] = &[
+    "hostname",
+    "tls.certificate",
+    "tls.key",
+    "policy.plaintext_login",
+    "submission.sender_rights",
+];
 
 /// Keys whose value is a list of texts.
 pub const LISTS: &[&str] = &["policy.relay_networks"];

@@ -7,8 +7,10 @@
 pub mod address;
 pub mod base64;
 pub mod body;
+pub mod certificate;
 pub mod date;
 pub mod line;
 pub mod mailbox;
 pub mod mime;
 pub mod path;
+pub mod proxy;

@@ -15,7 +15,8 @@
 use std::path::PathBuf;
 
 use crate::codec::address::Address;
-use crate::smtp::client::{Credentials, Verdict};
+use crate::sasl::client::Credentials;
+use crate::smtp::client::Verdict;
 use crate::store::{QueueEntry, QueueRecipient, RecipientState};
 
 /// Octets of an answer that the queue keeps.

@@ -19,8 +19,9 @@ use std::path::{Path, PathBuf};
 
 use crate::delivery::{Route, Schedule};
 use crate::error::{Error, Kind, Result};
-use crate::policy::{PlaintextLogin, Rules, SenderRights};
+use crate::policy::Rules;
 use crate::pop3::server::Limits as Pop3Limits;
+use crate::sasl::Mechanisms;
 use crate::smtp::server::Limits as SmtpLimits;
 use crate::store::OpenOptions;
 use crate::vfs::{self, Fs};
@@ -31,8 +32,10 @@ mod read;
 mod template;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 
 pub(super) use template::template;
+pub use tls::{CertificateFiles, ClientCertificate, TlsConfig};
 
 /// The file's name in the instance's directory; its presence makes a directory an instance.
 pub const FILE: &str = "posthouse.toml";
@@ -42,9 +45,6 @@ const FILE_BYTES: u64 = 1 << 20;
 
 /// Most routes of an instance.
 pub const ROUTES: usize = 1000;
-
-/// Largest header of a message by default, in bytes.
-const HEADER_BYTES: u64 = 1 << 20;
 
 /// Most listeners of an instance.
 pub const LISTENERS: usize = 64;
@@ -167,14 +167,16 @@ pub struct Config {
     pub hostname: String,
     /// The listeners.
     pub listeners: Vec<ListenerConfig>,
-    /// Certificate chain and private key, PEM files.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Certificates, and what is demanded of TLS; `None`: no TLS.
+    pub tls: Option<TlsConfig>,
     /// Where mail for other servers goes.
     pub routes: Vec<Route>,
     /// When deliveries are repeated.
     pub schedule: Schedule,
     /// The rules of policy.
     pub rules: Rules,
+    /// The mechanisms that AUTH offers.
+    pub mechanisms: Mechanisms,
     /// Bounds of SMTP sessions.
     pub smtp: SmtpLimits,
     /// Bounds of POP3 sessions.
@@ -201,14 +203,8 @@ impl Config {
             tls: None,
             routes: Vec::new(),
             schedule: Schedule::default(),
-            rules: Rules {
-                relay_networks: Vec::new(),
-                plaintext_login: PlaintextLogin::Loopback,
-                connections: 4096,
-                connections_per_address: 256,
-                sender_rights: SenderRights::default(),
-                header_bytes: HEADER_BYTES,
-            },
+            rules: Rules::default(),
+            mechanisms: Mechanisms::DEFAULT,
             smtp: SmtpLimits::default(),
             pop3: Pop3Limits::default(),
             drain_millis: 30_000,

@@ -85,10 +85,7 @@ impl House {
         let rules = Rules {
             relay_networks: Vec::new(),
             plaintext_login: PlaintextLogin::Always,
-            connections: 10,
-            connections_per_address: 10,
-            sender_rights: Default::default(),
-            header_bytes: 1 << 20,
+            ..Rules::default()
         };
         let spool = Spool::open(&store).unwrap();
         let shared = Shared::new(
@@ -189,6 +186,7 @@ impl Talk {
                 Progress::Wait(Wait::Verdict(awaited)) => {
                     self.0.settle(Settled::Verdict(awaited.ticket.wait().ok()), &mut out);
                 }
+                Progress::Wait(Wait::Pause(_)) => self.0.settle(Settled::Paused, &mut out),
                 Progress::StartTls => panic!("nobody asked for TLS"),
             }
         };

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use crate::codec::address::Address;
 use crate::directory::{Directory, Resolution};
 use crate::mailbox::Mailboxes;
-use crate::policy::Rules;
+use crate::policy::{Defences, Rules};
 use crate::spool::Spool;
 use crate::store::{AccountId, MessageId, SpaceLevel, Store, StoreChange, Ticket};
 use crate::sync::Mutex;
@@ -29,9 +29,11 @@ pub mod counters;
 pub mod event;
 #[cfg(test)]
 mod failure_tests;
+mod guard;
 pub mod header;
 pub mod hook;
 pub mod link;
+pub mod login;
 pub mod pop3;
 pub mod protocols;
 pub mod smtp;
@@ -56,7 +58,9 @@ pub struct Shared {
     pub mailboxes: Mailboxes,
     /// The rules, replaced as a whole when the configuration changes.
     pub rules: ArcSwap<Rules>,
-    /// The calendar for trace headers and queue entries.
+    /// Rates and lock-outs.
+    pub defences: Defences,
+    /// The clock of the defences, and the calendar for trace headers and queue entries.
     pub clock: Arc<dyn Clock>,
     /// Figures.
     pub counters: Counters,
@@ -68,6 +72,8 @@ pub struct Shared {
     delivery: ArcSwap<Option<Wake>>,
     /// Sessions so far: the last one's number.
     sessions: AtomicU64,
+    /// How clients log in, replaced as a whole.
+    pub logins: ArcSwap<login::Logins>,
     /// Maildrops held by POP3 sessions (RFC 1939 section 3).
     maildrops: Arc<Mutex<HashSet<AccountId>>>,
 }
@@ -90,12 +96,14 @@ impl Shared {
             spool,
             mailboxes,
             rules: ArcSwap::from_pointee(rules),
+            defences: Defences::default(),
             clock,
             counters: Counters::default(),
             events,
             hooks,
             delivery: ArcSwap::from_pointee(None),
             sessions: AtomicU64::new(0),
+            logins: ArcSwap::default(),
             maildrops: Arc::default(),
         })
     }
@@ -231,6 +239,8 @@ pub enum Wait {
     Work(Work),
     /// A judgement of the host: wait for it so long and no longer, and bring it, or nothing.
     Verdict(hook::Awaited),
+    /// Nothing but time: bring [`Settled::Paused`] after so many milliseconds. Nothing is read meanwhile.
+    Pause(u64),
 }
 
 /// A job that may block.
@@ -250,4 +260,6 @@ pub enum Settled {
     Body(crate::Result<pop3::Piece>),
     /// The job did not come to its end.
     Failed,
+    /// A pause has ended.
+    Paused,
 }

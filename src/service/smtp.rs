@@ -7,11 +7,12 @@
 //! everything else 451 4.3.0, and the session goes on. While space is low MAIL is refused with 452 4.3.1; while a lane
 //! of the store cannot be written new connections are turned away with 421.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::event::Event as HostEvent;
+use super::guard::{Guard, Objection};
 use super::hook::{self, Awaited, Defer, Facts, Question, Refusal, Verdict};
+use super::login::{self, Login};
 use super::transaction::{
     HeaderRules, Incoming, Origin, Pending, Recipient, Transaction, Trouble, is_own,
 };
@@ -44,6 +45,7 @@ pub struct SmtpConversation {
     /// What to wait for before anything else.
     wait: Option<Wait>,
     tally: Tally,
+    guard: Guard,
 }
 
 /// What the session's last event tells.
@@ -89,6 +91,7 @@ enum Answer {
     Reply(Reply<'static>),
     StartTls,
     Wait(Wait),
+    Verdict(sasl::Verdict),
     None,
 }
 
@@ -116,7 +119,10 @@ impl SmtpConversation {
         shared.counters.sessions.of(service).up();
         tracing::info!(session, service, peer = %link.peer, "session begun");
         shared.emit(&HostEvent::SessionBegun { session, service, peer: link.peer });
-        let server = Server::new(config, offer(&shared, &link), now);
+        let mut server = Server::new(config, offer(&shared, &link), now);
+        let (mechanisms, bindings) = shared.logins.load().offer(&link);
+        server.set_mechanisms(mechanisms, bindings);
+        let guard = Guard::new(&shared, &link);
         SmtpConversation {
             service,
             session,
@@ -129,6 +135,7 @@ impl SmtpConversation {
             hello: Box::default(),
             account: None,
             state: State::Idle,
+            guard,
         }
     }
 }
@@ -148,27 +155,51 @@ impl Conversation for SmtpConversation {
         }
         let mut used = 0;
         loop {
+            if let Some(objection) =
+                self.guard.look(&self.shared, &self.link, self.server.figures(), now)
+            {
+                return (used, self.end_with(objection, out));
+            }
+            if let Some(millis) = self.guard.pause() {
+                return (used, Progress::Wait(Wait::Pause(millis)));
+            }
             let rest = input.get(used..).unwrap_or_default();
             let step = self.server.step(now, rest, out);
             used += step.consumed;
             let answer = match step.next {
-                Next::NeedInput => return (used, Progress::NeedInput),
+                Next::NeedInput => {
+                    let figures = self.server.figures();
+                    if let Some(objection) = self.guard.look(&self.shared, &self.link, figures, now)
+                    {
+                        return (used, self.end_with(objection, out));
+                    }
+                    return match self.guard.pause() {
+                        Some(millis) => (used, Progress::Wait(Wait::Pause(millis))),
+                        None => (used, Progress::NeedInput),
+                    };
+                }
                 Next::Blocked => return (used, Progress::Blocked),
                 Next::Closed => {
                     self.state = State::Idle;
                     return (used, Progress::Closed);
                 }
-                Next::Event(event) => Answering {
-                    shared: &self.shared,
-                    link: &self.link,
-                    hello: &mut self.hello,
-                    account: &self.account,
-                    state: &mut self.state,
-                    service: self.service,
-                    session: self.session,
-                    tally: &mut self.tally,
+                Next::Event(event) => {
+                    match self.guard.object(&self.shared, &self.link, &event, now) {
+                        Some(Objection::Reply(reply)) => Answer::Reply(reply),
+                        Some(objection) => return (used, self.end_with(objection, out)),
+                        None => Answering {
+                            shared: &self.shared,
+                            link: &self.link,
+                            hello: &mut self.hello,
+                            account: &self.account,
+                            state: &mut self.state,
+                            service: self.service,
+                            session: self.session,
+                            tally: &mut self.tally,
+                        }
+                        .answer(event),
+                    }
                 }
-                .answer(event),
             };
             match answer {
                 Answer::None => {}
@@ -179,6 +210,7 @@ impl Conversation for SmtpConversation {
                     }
                 }
                 Answer::Reply(reply) => self.server.reply(reply),
+                Answer::Verdict(verdict) => self.server.auth(verdict),
                 Answer::StartTls => return (used, Progress::StartTls),
                 Answer::Wait(wait) => return (used, Progress::Wait(wait)),
             }
@@ -220,6 +252,7 @@ impl Conversation for SmtpConversation {
                 };
                 self.judged(step, judged);
             }
+            Settled::Paused => {}
             // One of the two is what the machine waits for; the other has no effect.
             _ => {
                 self.server.auth(sasl::Verdict::Unavailable);
@@ -235,6 +268,8 @@ impl Conversation for SmtpConversation {
         self.state = State::Idle;
         let offer = offer(&self.shared, &self.link);
         self.server.tls_started(offer, unread);
+        let (mechanisms, bindings) = self.shared.logins.load().offer(&self.link);
+        self.server.set_mechanisms(mechanisms, bindings);
     }
 
     fn shutdown(&mut self) {
@@ -310,6 +345,16 @@ impl SmtpConversation {
                 self.server.reply(refusal.reply());
             }
         }
+    }
+
+    /// The defences end the connection.
+    fn end_with(&mut self, objection: Objection, out: &mut Vec<u8>) -> Progress {
+        if let Objection::Close(words) = objection {
+            tracing::warn!(peer = %self.link.peer, "{}", words.trim_ascii().escape_ascii());
+            out.extend_from_slice(words);
+        }
+        self.state = State::Idle;
+        Progress::Closed
     }
 
     /// The body is about to begin.
@@ -557,17 +602,14 @@ impl Answering<'_> {
     }
 
     fn verify(&self, question: &sasl::Question<'_>) -> Answer {
-        let sasl::Question::Verify { authorization, login, password, .. } = question;
-        // Acting for somebody else is a right that nobody has yet.
-        let other = !authorization.is_empty() && !authorization.eq_ignore_ascii_case(login);
-        let (shared, peer) = (Arc::clone(self.shared), self.link.peer);
-        let login = (*login).to_owned();
-        let password = zeroize::Zeroizing::new((*password).to_owned());
-        Answer::Wait(Wait::Work(Box::new(move || {
-            let account = shared.directory.verify(&login, &password).filter(|_| !other);
-            log_in(&shared, &login, account.is_some(), peer);
-            Settled::Login(account)
-        })))
+        match login::answer(self.shared, self.link, question) {
+            login::Answer::Now(verdict) => Answer::Verdict(verdict),
+            login::Answer::Work(work) => Answer::Wait(Wait::Work(Box::new(|| match work() {
+                Login::Account(account) => Settled::Login(Some(account)),
+                Login::Refused => Settled::Login(None),
+                Login::Unavailable => Settled::Failed,
+            }))),
+        }
     }
 
     fn recipient(&mut self, to: &Address, parameters: &RcptParameters) -> Answer {
@@ -609,15 +651,4 @@ impl Answering<'_> {
             None => Answer::None,
         }
     }
-}
-
-/// Counts a login and tells the host.
-pub(super) fn log_in(shared: &Shared, login: &str, accepted: bool, peer: SocketAddr) {
-    if accepted {
-        shared.counters.logins.up();
-    } else {
-        shared.counters.logins_failed.up();
-        tracing::warn!(login = %login.escape_debug(), %peer, "login failed");
-    }
-    shared.emit(&HostEvent::Login { login, accepted, peer });
 }

@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use super::{Plan, Way, blocking};
 use crate::delivery::{Attempt, Host, Route};
 use crate::runtime::tls::{Connector, Tls};
+use crate::sasl::Nonce;
+use crate::sasl::client::Channel;
 use crate::service::Shared;
 use crate::session::{Next, Session as _};
 use crate::smtp::answer::Answer;
@@ -104,6 +106,7 @@ impl Session {
             lost: false,
             over: false,
         };
+        session.set_channel();
         loop {
             match session.next().await {
                 Happened::Ready => return Ok(session),
@@ -373,6 +376,17 @@ impl Session {
         }
     }
 
+    /// What SCRAM needs. Without randomness it is not used.
+    fn set_channel(&mut self) {
+        let mut nonce = Nonce::default();
+        if let Err(error) = getrandom::fill(&mut nonce) {
+            return tracing::error!(%error, "no randomness for a login");
+        }
+        let exporter = self.tls.as_ref().and_then(|tls| tls.facts()?.exporter);
+        let channel = exporter.map_or(Channel::Unbound, |data| Channel::Exporter(data.to_vec()));
+        self.client.set_channel(nonce, channel);
+    }
+
     /// The other side is ready for TLS.
     async fn shake_hands(&mut self) {
         let unread = std::mem::take(&mut self.input);
@@ -395,6 +409,7 @@ impl Session {
         match shaken {
             Ok(tls) => {
                 self.tls = Some(Box::new(tls));
+                self.set_channel();
                 self.client.tls_started(&[], &mut self.out);
             }
             Err(why) => self.client.tls_failed(&why),

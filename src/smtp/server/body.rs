@@ -3,7 +3,7 @@
 //! A message that fails ends its transaction at once; its octets still come and are thrown away, and the reply stands
 //! where the message's (for BDAT: the chunk's) own reply would stand. In LMTP it stands there once for each recipient.
 
-use super::phrase::{HELLO_FIRST, NO_MAIL, OK, TOO_LARGE};
+use super::phrase::{NO_MAIL, OK, TOO_LARGE};
 use super::{Failure, Pause, Server, Signal, State};
 use crate::codec::body::{Decoder, Part};
 use crate::smtp::Reply;
@@ -138,7 +138,7 @@ impl Server {
         let mut owed = 0;
         let total = self.transaction.size.checked_add(size);
         let refusal = if self.turned_away || !self.greeted {
-            Some(HELLO_FIRST)
+            Some(self.hello_first())
         } else if !self.config.extensions.chunking {
             Some(Reply::new(502, 5, 1, "CHUNKING is not offered"))
         } else if let Err(reply) = self.body_may_come() {

@@ -41,6 +41,7 @@ impl Server {
         match frame {
             Frame::Line { length, end } => {
                 self.deadline = None;
+                self.lines = self.lines.saturating_add(1);
                 let line = input.get(..length).unwrap_or_default();
                 let signal = if response { self.response(line) } else { self.command(line) };
                 match signal {
@@ -157,7 +158,7 @@ impl Server {
             return Err(Reply::new(502, 5, 1, "STARTTLS is not offered"));
         }
         if !self.greeted {
-            return Err(HELLO_FIRST);
+            return Err(self.hello_first());
         }
         if self.transaction.open {
             return Err(OUT_OF_PLACE);
@@ -169,7 +170,7 @@ impl Server {
 
     fn mail(&mut self, argument: &[u8]) -> Result<Option<Signal>, Reply<'static>> {
         if !self.greeted {
-            return Err(HELLO_FIRST);
+            return Err(self.hello_first());
         }
         if self.transaction.open {
             return Err(OUT_OF_PLACE);
@@ -234,6 +235,13 @@ impl Server {
         Ok(Some(Signal::Rcpt))
     }
 
+    pub(super) fn hello_first(&self) -> Reply<'static> {
+        match self.config.dialect {
+            Dialect::Lmtp => Reply::new(503, 5, 1, "LHLO comes first"),
+            Dialect::Smtp | Dialect::Submission => HELLO_FIRST,
+        }
+    }
+
     fn offered(&self) -> Offered<'_> {
         Offered {
             extensions: &self.config.extensions,
@@ -288,7 +296,7 @@ impl Server {
             return Err(WITHHELD);
         }
         if !self.greeted {
-            return Err(HELLO_FIRST);
+            return Err(self.hello_first());
         }
         if self.transaction.open {
             return Err(OUT_OF_PLACE);
@@ -321,6 +329,10 @@ impl Server {
         match &self.transaction {
             t if !t.open => Err(NO_MAIL),
             t if t.recipients > 0 => Ok(()),
+            // RFC 2033 4.2 wants 503 here.
+            t if t.refused && self.config.dialect == Dialect::Lmtp => {
+                Err(Reply::new(503, 5, 1, "No valid recipients"))
+            }
             t if t.refused => Err(NO_VALID_RECIPIENT),
             _ => Err(NO_RECIPIENT),
         }

@@ -381,17 +381,20 @@ extern "C" {
 /** Connection: it is over. Write out what is pending, close the socket, and ph_connection_free. */
 #define PH_CONNECTION_CLOSED 5
 
+/** TLS of a connection: none, and none is offered. */
+#define PH_CONNECTION_TLS_NONE 0
+
 /**
  * TLS of a connection: the engine makes it with its certificate. What goes in and out of the
  * connection is then ciphertext.
  */
-#define PH_TLS_ENGINE 1
+#define PH_CONNECTION_TLS_ENGINE 1
 
 /**
  * TLS of a connection: the host makes it. What goes in and out of the connection is always
  * plaintext.
  */
-#define PH_TLS_HOST 2
+#define PH_CONNECTION_TLS_HOST 2
 
 /** A line of a repair's report: something that was mended. */
 #define PH_REPAIR_MENDED 1
@@ -407,6 +410,30 @@ extern "C" {
 
 /** A line of a repair's report: a problem that is left. */
 #define PH_REPAIR_LEFT 4
+
+/** Mechanism PLAIN (RFC 4616). */
+#define PH_MECHANISM_PLAIN 1
+
+/** Mechanism LOGIN. */
+#define PH_MECHANISM_LOGIN 2
+
+/** Mechanism CRAM-MD5 (RFC 2195), for old clients. */
+#define PH_MECHANISM_CRAM_MD5 4
+
+/** Mechanism SCRAM-SHA-256 (RFC 7677). */
+#define PH_MECHANISM_SCRAM_SHA_256 8
+
+/** Mechanism SCRAM-SHA-256-PLUS (RFC 7677), bound to the TLS channel. */
+#define PH_MECHANISM_SCRAM_SHA_256_PLUS 16
+
+/** Mechanism OAUTHBEARER (RFC 7628). */
+#define PH_MECHANISM_OAUTHBEARER 32
+
+/** Mechanism XOAUTH2. */
+#define PH_MECHANISM_XOAUTH2 64
+
+/** Octets of a nonce. */
+#define PH_NONCE_SIZE 18
 
 /** Session dialect: mail from other servers (RFC 5321). */
 #define PH_SMTP_DIALECT_SMTP 0
@@ -1625,8 +1652,8 @@ typedef struct ph_connection_options {
     /** sizeof(ph_connection_options). */
     uint32_t struct_size;
     /**
-     * PH_TLS_...: who makes TLS. It begins with the first octet for smtps, submissions and pop3s,
-     * and when the peer asks for it for the others.
+     * PH_CONNECTION_TLS_...: who makes TLS. It begins with the first octet for smtps, submissions
+     * and pop3s, and when the peer asks for it for the others.
      */
     uint32_t tls;
     /**
@@ -1637,8 +1664,8 @@ typedef struct ph_connection_options {
     /** The peer's address with port: 192.0.2.1:4711 or [2001:db8::1]:4711. Required. */
     const char *peer;
     /**
-     * With PH_TLS_HOST and a protocol whose TLS begins with the first octet: what the handshake,
-     * which the host has made already, came to. NULL otherwise.
+     * With PH_CONNECTION_TLS_HOST and a protocol whose TLS begins with the first octet: what the
+     * handshake, which the host has made already, came to. NULL otherwise.
      */
     const ph_tls_facts *facts;
     /** Called when a connection that waited can be stepped again. Required. */
@@ -1717,6 +1744,35 @@ typedef struct ph_repair_row {
 /** Begins a ph_repair_row: its size, and zero everywhere else. */
 #define PH_REPAIR_ROW_INIT { \
     (uint32_t)sizeof(ph_repair_row), 0, { 0, 0 } \
+}
+
+/**
+ * What a server keeps to verify a password by SCRAM-SHA-256 (RFC 5802 3). Begin with
+ * PH_SCRAM_KEYS_INIT.
+ *
+ * As good as the password to whoever tries out many; with it somebody can pass for the server, not
+ * for the client.
+ */
+typedef struct ph_scram_keys {
+    /** sizeof(ph_scram_keys). */
+    uint32_t struct_size;
+    /** How often the hash is iterated, at least 1. */
+    uint32_t iterations;
+    /** Octets of the salt, 1 to 64. */
+    uint32_t salt_len;
+    /** Must be 0. */
+    uint32_t reserved;
+    /** The salt. */
+    uint8_t salt[64];
+    /** StoredKey. */
+    uint8_t stored_key[32];
+    /** ServerKey. */
+    uint8_t server_key[32];
+} ph_scram_keys;
+
+/** Begins a ph_scram_keys: its size, and zero everywhere else. */
+#define PH_SCRAM_KEYS_INIT { \
+    (uint32_t)sizeof(ph_scram_keys), 0, 0, 0, { 0 }, { 0 }, { 0 } \
 }
 
 /**
@@ -2182,6 +2238,24 @@ ph_status ph_engine_start(ph_engine *engine,
  */
 ph_status ph_engine_stop(ph_engine *engine,
                          ph_error *err);
+
+/**
+ * Reads the configuration and the certificates anew, without dropping a connection.
+ *
+ * Behaviour: the table policy of posthouse.toml (networks, limits of connections, rates, pauses,
+ * lock-out) holds from now on, and TLS connections that begin from now on get the certificates as
+ * their files are now. All of it takes effect, or, when anything is wrong, nothing. Listeners, the
+ * bounds of sessions and whether there is TLS at all hold until the next ph_engine_start after a
+ * new opening. Waits for files.
+ * Parameters: engine; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_CONFIG, PH_E_CERTIFICATE, PH_E_PRIVATE_KEY (the message says what is wrong with
+ * what); PH_E_STOPPED, PH_E_REENTRANT, PH_E_NULL; those of the operating system.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_engine_reload(ph_engine *engine,
+                           ph_error *err);
 
 /**
  * Stops, closes the instance, releases its lock, and destroys the handle.
@@ -3013,7 +3087,7 @@ void ph_store_state_free(ph_store_state *state);
  * Returns: PH_OK or an error.
  * Errors: PH_E_INVALID_ARGUMENT for a protocol or tls that there is not, or facts where none
  * belong or none are; PH_E_ADDRESS_INVALID for peer; PH_E_CERTIFICATE, PH_E_PRIVATE_KEY with
- * PH_TLS_ENGINE; PH_E_STOPPED, PH_E_REENTRANT, PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
+ * PH_CONNECTION_TLS_ENGINE; PH_E_STOPPED, PH_E_REENTRANT, PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
  * Ownership: the handle is the caller's, to be ended by ph_connection_free, before or after
  * ph_engine_close. ready_user_data passes to the library with this call: its drop function is
  * called exactly once, also when the call fails. Only when the answer is PH_E_STRUCT_SIZE or
@@ -3213,6 +3287,65 @@ ph_status ph_repair_json(ph_repair_report *report,
  * Since: 0.1.
  */
 void ph_repair_free(ph_repair_report *report);
+
+/*
+ * == Logins ==
+ */
+
+/**
+ * Derives the keys of a password, to be kept in place of it.
+ *
+ * Behaviour: the password is prepared by SASLprep (RFC 4013); one that SASLprep refuses is taken
+ * as it is. Slow on purpose: about a third of a microsecond for each iteration.
+ * Parameters: password, UTF-8; salt, 1 to 64 random octets, new for each password; iterations, 0
+ * means 100000, most clients accept no fewer than 4096; keys, where they go, with struct_size set.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for a salt of another length; PH_E_STRUCT_SIZE, PH_E_UTF8,
+ * PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_scram_derive(ph_bytes password,
+                          ph_bytes salt,
+                          uint32_t iterations,
+                          ph_scram_keys *keys);
+
+/**
+ * Makes keys that fit no password, for a login name that nobody has.
+ *
+ * Behaviour: with these as the answer a client cannot tell such a name from one with another
+ * password. Always the same for the same secret, name and iterations.
+ * Parameters: secret, 32 random octets that the host keeps as long as the keys of its users;
+ * login, UTF-8, the name folded as the host folds names that it looks up; iterations, as in the
+ * keys of its users, 0 means 100000; keys, where they go, with struct_size set.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for a secret of another length; PH_E_STRUCT_SIZE, PH_E_UTF8,
+ * PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_scram_decoy(ph_bytes secret,
+                         ph_bytes login,
+                         uint32_t iterations,
+                         ph_scram_keys *keys);
+
+/**
+ * Verifies the digest of CRAM-MD5 with the password in clear.
+ *
+ * Parameters: password; challenge and digest, as the event PH_SMTP_AUTH_CRAM_MD5 or
+ * PH_POP3_AUTH_CRAM_MD5 brought them; all UTF-8; right, where 1 goes when the digest is the
+ * password's, and 0 when not.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_UTF8, PH_E_NULL.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_cram_md5_verify(ph_bytes password,
+                             ph_bytes challenge,
+                             ph_bytes digest,
+                             uint32_t *right);
 
 /*
  * == Sessions: ph_smtp_server ==

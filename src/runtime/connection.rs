@@ -352,6 +352,11 @@ async fn wait_readable(
 pub(super) async fn settle(wait: Wait, logins: &Semaphore) -> Settled {
     match wait {
         Wait::Ticket(ticket) => Settled::Ticket(pin!(ticket).await),
+        Wait::Verdict(awaited) => {
+            let time = Duration::from_millis(awaited.millis);
+            let verdict = tokio::time::timeout(time, pin!(awaited.ticket)).await;
+            Settled::Verdict(verdict.ok().and_then(Result::ok))
+        }
         Wait::Pause(millis) => {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             Settled::Paused

@@ -35,6 +35,7 @@ fn serve(store: &Store) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
         rules,
         clock.clone(),
         None,
+        None,
     );
     let config = Arc::new(ServerConfig {
         hostname: "mail.example.test".into(),

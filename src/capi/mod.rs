@@ -48,6 +48,7 @@ mod record;
 mod repair;
 mod report;
 mod scrub;
+mod smtp_extension;
 mod smtp_server;
 mod status;
 mod store_state;

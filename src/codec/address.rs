@@ -164,16 +164,59 @@ fn quoted_string(text: &[u8]) -> Option<usize> {
 
 /// The length of the dot-string at the front.
 fn dot_string(text: &[u8]) -> Option<usize> {
-    let length = text.iter().position(|&b| b != b'.' && !is_atext(b)).unwrap_or(text.len());
-    let local = text.get(..length)?;
-    let dotted = local.first() == Some(&b'.') || local.last() == Some(&b'.');
-    let gap = local.windows(2).any(|pair| pair == b"..");
-    (length > 0 && !dotted && !gap).then_some(length)
+    // A dot needs an atom before it and behind it.
+    let mut after_atom = false;
+    let mut length = 0;
+    for &octet in text {
+        if class(octet) & ATEXT != 0 {
+            after_atom = true;
+        } else if octet == b'.' && after_atom {
+            after_atom = false;
+        } else {
+            break;
+        }
+        length += 1;
+    }
+    after_atom.then_some(length)
 }
 
 /// An octet of an atom (RFC 5322 3.2.3, RFC 6531 3.3).
-fn is_atext(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || octet >= 0x80 || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+const ATEXT: u8 = 1;
+/// An octet of a label, ASCII.
+const LABEL: u8 = 2;
+/// An octet of UTF-8 beyond ASCII.
+const WIDE: u8 = 4;
+
+/// What each octet may be part of.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut octet = 0u8;
+    loop {
+        let mut class = 0;
+        let label = octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_';
+        if label {
+            class |= LABEL;
+        }
+        let other = matches!(
+            octet,
+            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'/' | b'=' | b'?' | b'^' | b'`' | b'{'..=b'~'
+        );
+        if label || other || octet >= 0x80 {
+            class |= ATEXT;
+        }
+        if octet >= 0x80 {
+            class |= WIDE;
+        }
+        classes[octet as usize] = class;
+        if octet == u8::MAX {
+            break classes;
+        }
+        octet += 1;
+    }
+};
+
+fn class(octet: u8) -> u8 {
+    CLASSES.get(usize::from(octet)).copied().unwrap_or(0)
 }
 
 enum Literal {
@@ -202,15 +245,26 @@ pub fn domain_is_valid(domain: &[u8], utf8: bool) -> bool {
     if domain.is_empty() || domain.len() > DOMAIN_OCTETS {
         return false;
     }
-    domain.split(|&b| b == b'.').all(|label| {
-        !label.is_empty()
-            && label.len() <= LABEL_OCTETS
-            && label.first() != Some(&b'-')
-            && label.last() != Some(&b'-')
-            && label.iter().all(|&b| {
-                b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || (utf8 && b >= 0x80)
-            })
-    })
+    let allowed = if utf8 { LABEL | WIDE } else { LABEL };
+    // A label is between two dots, where the ends count as dots.
+    let (mut before, mut length) = (b'.', 0);
+    for &octet in domain {
+        if class(octet) & allowed != 0 {
+            if before == b'.' && octet == b'-' {
+                return false;
+            }
+            length += 1;
+        } else if octet != b'.' || matches!(before, b'.' | b'-') {
+            return false;
+        } else {
+            length = 0;
+        }
+        if length > LABEL_OCTETS {
+            return false;
+        }
+        before = octet;
+    }
+    !matches!(before, b'.' | b'-')
 }
 
 #[cfg(test)]
@@ -359,6 +413,16 @@ mod tests {
         assert!(parse(&whole(ADDRESS_OCTETS)).is_some());
         assert!(parse(&whole(ADDRESS_OCTETS + 1)).is_none());
         assert!(parse(&whole(ADDRESS_OCTETS + 2)).is_none());
+    }
+
+    #[test]
+    fn octets_of_atoms_are_those_of_the_grammar() {
+        for octet in 0..=u8::MAX {
+            let atext = octet.is_ascii_alphanumeric()
+                || octet >= 0x80
+                || b"!#$%&'*+-/=?^_`{|}~".contains(&octet);
+            assert_eq!(class(octet) & ATEXT != 0, atext, "{octet}");
+        }
     }
 
     #[test]

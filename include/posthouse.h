@@ -381,17 +381,20 @@ extern "C" {
 /** Connection: it is over. Write out what is pending, close the socket, and ph_connection_free. */
 #define PH_CONNECTION_CLOSED 5
 
+/** TLS of a connection: none, and none is offered. */
+#define PH_CONNECTION_TLS_NONE 0
+
 /**
  * TLS of a connection: the engine makes it with its certificate. What goes in and out of the
  * connection is then ciphertext.
  */
-#define PH_TLS_ENGINE 1
+#define PH_CONNECTION_TLS_ENGINE 1
 
 /**
  * TLS of a connection: the host makes it. What goes in and out of the connection is always
  * plaintext.
  */
-#define PH_TLS_HOST 2
+#define PH_CONNECTION_TLS_HOST 2
 
 /** A line of a repair's report: something that was mended. */
 #define PH_REPAIR_MENDED 1
@@ -407,6 +410,30 @@ extern "C" {
 
 /** A line of a repair's report: a problem that is left. */
 #define PH_REPAIR_LEFT 4
+
+/** Mechanism PLAIN (RFC 4616). */
+#define PH_MECHANISM_PLAIN 1
+
+/** Mechanism LOGIN. */
+#define PH_MECHANISM_LOGIN 2
+
+/** Mechanism CRAM-MD5 (RFC 2195), for old clients. */
+#define PH_MECHANISM_CRAM_MD5 4
+
+/** Mechanism SCRAM-SHA-256 (RFC 7677). */
+#define PH_MECHANISM_SCRAM_SHA_256 8
+
+/** Mechanism SCRAM-SHA-256-PLUS (RFC 7677), bound to the TLS channel. */
+#define PH_MECHANISM_SCRAM_SHA_256_PLUS 16
+
+/** Mechanism OAUTHBEARER (RFC 7628). */
+#define PH_MECHANISM_OAUTHBEARER 32
+
+/** Mechanism XOAUTH2. */
+#define PH_MECHANISM_XOAUTH2 64
+
+/** Octets of a nonce. */
+#define PH_NONCE_SIZE 18
 
 /** Session dialect: mail from other servers (RFC 5321). */
 #define PH_SMTP_DIALECT_SMTP 0
@@ -509,6 +536,7 @@ extern "C" {
 /** Session: QUIT; the reply is pending. No answer. */
 #define PH_SMTP_QUIT 20
 
+<<<<<<< HEAD
 /**
  * Session: VRFY; data is what is asked for, flags say PH_SMTP_FLAG_SMTPUTF8 when the answer may be
  * UTF-8. Answer: accept (252) or reply.
@@ -531,6 +559,35 @@ extern "C" {
  * reply with 421 or 554 turns it away.
  */
 #define PH_SMTP_FORWARDED 24
+=======
+/** Session: CRAM-MD5 begins and needs a nonce. Answer: ph_smtp_server_auth_nonce. */
+#define PH_SMTP_AUTH_NONCE 30
+
+/**
+ * Session: SCRAM-SHA-256 needs the keys of login. Answer: ph_smtp_server_auth_scram, for names
+ * that nobody has with keys of ph_scram_decoy.
+ */
+#define PH_SMTP_AUTH_SCRAM 31
+
+/**
+ * Session: a client logs in with login; challenge and, in password, the digest of CRAM-MD5, which
+ * ph_cram_md5_verify or the host verifies. Answer: ph_smtp_server_auth.
+ */
+#define PH_SMTP_AUTH_CRAM_MD5 32
+
+/**
+ * Session: a client logs in with a bearer token, in password; login may be empty. Answer:
+ * ph_smtp_server_auth.
+ */
+#define PH_SMTP_AUTH_TOKEN 33
+
+/**
+ * Session: SCRAM-SHA-256 has come to its end for login and authorization: the client knows the
+ * password (PH_SMTP_FLAG_PROVED), or it has failed, and whatever the answer is, is refused.
+ * Answer: ph_smtp_server_auth.
+ */
+#define PH_SMTP_AUTH_OUTCOME 34
+>>>>>>> main
 
 /** Event flag: the session waits for an answer and must not be stepped before it. */
 #define PH_SMTP_FLAG_PAUSED 1
@@ -544,11 +601,205 @@ extern "C" {
 /** Event flag: MAIL carried SMTPUTF8 (RFC 6531). */
 #define PH_SMTP_FLAG_SMTPUTF8 8
 
+<<<<<<< HEAD
 /** Event flag: MAIL carried BODY=BINARYMIME (RFC 3030): the message may hold any octets. */
 #define PH_SMTP_FLAG_BINARY 16
 
 /** Event flag: MAIL carried REQUIRETLS (RFC 8689). */
 #define PH_SMTP_FLAG_REQUIRETLS 32
+=======
+/** Event flag: the client has proved that it knows the password. */
+#define PH_SMTP_FLAG_PROVED 256
+
+/** Client option: the peer speaks LMTP (RFC 2033). */
+#define PH_SMTP_CLIENT_LMTP 1
+
+/** Client option: the connection is under TLS from its beginning (RFC 8314). */
+#define PH_SMTP_CLIENT_UNDER_TLS 2
+
+/**
+ * Client option: never use STARTTLS. Without this and PH_SMTP_CLIENT_TLS_REQUIRED it is used when
+ * it is offered.
+ */
+#define PH_SMTP_CLIENT_TLS_NEVER 4
+
+/** Client option: a peer that does not offer STARTTLS, or refuses it, gets nothing. */
+#define PH_SMTP_CLIENT_TLS_REQUIRED 8
+
+/** Client option: send credentials without TLS, too. */
+#define PH_SMTP_CLIENT_AUTH_IN_CLEAR 16
+
+/** Client option: the secret is a token for OAUTHBEARER and XOAUTH2, and not a password. */
+#define PH_SMTP_CLIENT_TOKEN 32
+
+/** Client option: do not use PIPELINING (RFC 2920). */
+#define PH_SMTP_CLIENT_NO_PIPELINING 64
+
+/** Client option: do not use CHUNKING (RFC 3030), which binary messages need. */
+#define PH_SMTP_CLIENT_NO_CHUNKING 128
+
+/**
+ * Client option: send an 8-bit message as it is to a peer without 8BITMIME. Otherwise it is
+ * bounced with 5.6.3.
+ */
+#define PH_SMTP_CLIENT_SEND_8BIT 256
+
+/** Client option: refuse a message that holds a bare CR or LF. Otherwise each becomes CR LF. */
+#define PH_SMTP_CLIENT_REFUSE_LINE_ENDS 512
+
+/**
+ * Client session: all input is used up, or what is left is not a whole line yet. Wait for more,
+ * for the deadline, or begin.
+ */
+#define PH_SMTP_CLIENT_NEED_INPUT 1
+
+/** Client session: too much output is pending. Write it out, then step again. */
+#define PH_SMTP_CLIENT_BLOCKED 2
+
+/** Client session: it is over. Write out what is pending and close the connection. */
+#define PH_SMTP_CLIENT_CLOSED 3
+
+/**
+ * Client session: make the TLS handshake, then call ph_smtp_client_tls_started or
+ * ph_smtp_client_tls_failed.
+ */
+#define PH_SMTP_CLIENT_STARTTLS 10
+
+/**
+ * Client session: greeted, under TLS and logged in as the options say: call ph_smtp_client_begin
+ * or ph_smtp_client_quit.
+ */
+#define PH_SMTP_CLIENT_READY 11
+
+/**
+ * Client session: what came of the recipient index: verdict, origin, phase, code, enhanced status
+ * code, text, flags. Once for each.
+ */
+#define PH_SMTP_CLIENT_RECIPIENT 12
+
+/**
+ * Client session: the next piece of the message is wanted, at most size octets: call
+ * ph_smtp_client_body, _body_end or _body_failed. Comes again until that is done.
+ */
+#define PH_SMTP_CLIENT_NEED_BODY 13
+
+/**
+ * Client session: the transaction is over; size recipients have the message. Begin another or
+ * quit, unless flags has PH_SMTP_CLIENT_FLAG_CLOSING.
+ */
+#define PH_SMTP_CLIENT_DONE 14
+
+/**
+ * Client session: nothing can be sent on this connection; verdict, origin, phase, code, enhanced
+ * status code and text say why. PH_SMTP_CLIENT_CLOSED follows.
+ */
+#define PH_SMTP_CLIENT_FAILED 15
+
+/** Verdict: the peer has the message for this recipient. */
+#define PH_VERDICT_DELIVERED 1
+
+/** Verdict: not delivered; try again later. */
+#define PH_VERDICT_TEMPORARY 2
+
+/** Verdict: not delivered, and never will be. */
+#define PH_VERDICT_PERMANENT 3
+
+/**
+ * Verdict: the end of the message was sent and no answer came. The peer may have it: try again
+ * later with the same Message-ID.
+ */
+#define PH_VERDICT_UNKNOWN 4
+
+/**
+ * Verdict: not tried, because no more recipients fit into the transaction. Begin another at once.
+ */
+#define PH_VERDICT_NOT_TRIED 5
+
+/** Origin of a verdict: the peer, in a reply. */
+#define PH_ORIGIN_PEER 1
+
+/**
+ * Origin of a verdict: this side (the peer's offer does not suffice, a time-out, a lost
+ * connection, a broken protocol).
+ */
+#define PH_ORIGIN_CLIENT 2
+
+/** Phase of a client session: waiting for the greeting. */
+#define PH_PHASE_GREETING 1
+
+/** Phase of a client session: EHLO, HELO or LHLO. */
+#define PH_PHASE_HELLO 2
+
+/** Phase of a client session: STARTTLS and the handshake. */
+#define PH_PHASE_STARTTLS 3
+
+/** Phase of a client session: AUTH. */
+#define PH_PHASE_AUTH 4
+
+/** Phase of a client session: between transactions. */
+#define PH_PHASE_IDLE 5
+
+/** Phase of a client session: before anything of a transaction was sent. */
+#define PH_PHASE_BEGIN 6
+
+/** Phase of a client session: RSET and MAIL. */
+#define PH_PHASE_MAIL 7
+
+/** Phase of a client session: RCPT. */
+#define PH_PHASE_RCPT 8
+
+/** Phase of a client session: DATA. */
+#define PH_PHASE_DATA 9
+
+/** Phase of a client session: the text, its end not included. */
+#define PH_PHASE_BODY 10
+
+/** Phase of a client session: the end of the text was sent. */
+#define PH_PHASE_END 11
+
+/** Phase of a client session: QUIT. */
+#define PH_PHASE_QUIT 12
+
+/** Client event flag: the connection cannot be used for another transaction. */
+#define PH_SMTP_CLIENT_FLAG_CLOSING 1
+
+/**
+ * Client event flag: the peer answers for delivery status notifications of this recipient (RFC
+ * 3461). Without it a delivered recipient with NOTIFY=SUCCESS wants a "relayed" notice from this
+ * side.
+ */
+#define PH_SMTP_CLIENT_FLAG_DSN 2
+
+/** Client event flag: worth another transaction at once, on this connection. */
+#define PH_SMTP_CLIENT_FLAG_AGAIN 4
+
+/**
+ * Client event flag: TLS failed and nothing demands it: another connection with
+ * PH_SMTP_CLIENT_TLS_NEVER may be tried.
+ */
+#define PH_SMTP_CLIENT_FLAG_CLEAR_MAY_DO 8
+
+/** Client event flag: DSN's parameters were given and the peer lacks DSN. */
+#define PH_SMTP_CLIENT_FLAG_DSN_DROPPED 16
+
+/** Client event flag: BY was given in mode N and the peer lacks DELIVERBY. */
+#define PH_SMTP_CLIENT_FLAG_DELIVERBY_DROPPED 32
+
+/** Client event flag: MT-PRIORITY was given and the peer lacks it. */
+#define PH_SMTP_CLIENT_FLAG_PRIORITY_DROPPED 64
+
+/** Client event flag: HOLDFOR or HOLDUNTIL was given and the peer lacks FUTURERELEASE. */
+#define PH_SMTP_CLIENT_FLAG_HOLD_DROPPED 128
+
+/** Message content: lines of ASCII. */
+#define PH_CONTENT_7BIT 0
+
+/** Message content: lines of any octets (8BITMIME, RFC 6152). */
+#define PH_CONTENT_8BIT 1
+
+/** Message content: any octets, without lines (BINARYMIME, RFC 3030). */
+#define PH_CONTENT_BINARY 2
+>>>>>>> main
 
 /**
  * Session: all input is used up, or what is left is not a whole line yet. Wait for more, or for
@@ -592,8 +843,39 @@ extern "C" {
  */
 #define PH_POP3_UPDATE 14
 
+/** Session: CRAM-MD5 begins and needs a nonce. Answer: ph_pop3_server_auth_nonce. */
+#define PH_POP3_AUTH_NONCE 30
+
+/**
+ * Session: SCRAM-SHA-256 needs the keys of login. Answer: ph_pop3_server_auth_scram, for names
+ * that nobody has with keys of ph_scram_decoy.
+ */
+#define PH_POP3_AUTH_SCRAM 31
+
+/**
+ * Session: a client logs in with login; challenge and, in password, the digest of CRAM-MD5, which
+ * ph_cram_md5_verify or the host verifies. Answer: ph_pop3_server_opened or ph_pop3_server_denied.
+ */
+#define PH_POP3_AUTH_CRAM_MD5 32
+
+/**
+ * Session: a client logs in with a bearer token, in password; login may be empty. Answer:
+ * ph_pop3_server_opened or ph_pop3_server_denied.
+ */
+#define PH_POP3_AUTH_TOKEN 33
+
+/**
+ * Session: SCRAM-SHA-256 has come to its end for login and authorization: the client knows the
+ * password (PH_POP3_FLAG_PROVED), or it has failed, and whatever the answer is, is refused.
+ * Answer: ph_pop3_server_opened or ph_pop3_server_denied.
+ */
+#define PH_POP3_AUTH_OUTCOME 34
+
 /** Event flag: the session waits for an answer and must not be stepped before it. */
 #define PH_POP3_FLAG_PAUSED 1
+
+/** Event flag: the client has proved that it knows the password. */
+#define PH_POP3_FLAG_PROVED 256
 
 /** A login does not open the maildrop: wrong login name or password (RFC 3206). */
 #define PH_POP3_DENIED_CREDENTIALS 1
@@ -663,6 +945,16 @@ typedef struct ph_repair_report ph_repair_report;
 
 /** What a scrub did. Made by ph_engine_scrub, ended by ph_scrub_free. */
 typedef struct ph_scrub ph_scrub;
+
+/**
+ * The sending side of one SMTP or LMTP connection, without sockets, TLS, threads, clock or
+ * storage.
+ *
+ * Made by ph_smtp_client_new, ended by ph_smtp_client_free. One thread at a time. The host makes
+ * the connection, feeds octets with ph_smtp_client_step, acts on its events, and writes out what
+ * ph_smtp_client_output shows.
+ */
+typedef struct ph_smtp_client ph_smtp_client;
 
 /**
  * The receiving side of one SMTP connection, without sockets, threads, clock or storage.
@@ -1407,8 +1699,8 @@ typedef struct ph_connection_options {
     /** sizeof(ph_connection_options). */
     uint32_t struct_size;
     /**
-     * PH_TLS_...: who makes TLS. It begins with the first octet for smtps, submissions and pop3s,
-     * and when the peer asks for it for the others.
+     * PH_CONNECTION_TLS_...: who makes TLS. It begins with the first octet for smtps, submissions
+     * and pop3s, and when the peer asks for it for the others.
      */
     uint32_t tls;
     /**
@@ -1419,8 +1711,8 @@ typedef struct ph_connection_options {
     /** The peer's address with port: 192.0.2.1:4711 or [2001:db8::1]:4711. Required. */
     const char *peer;
     /**
-     * With PH_TLS_HOST and a protocol whose TLS begins with the first octet: what the handshake,
-     * which the host has made already, came to. NULL otherwise.
+     * With PH_CONNECTION_TLS_HOST and a protocol whose TLS begins with the first octet: what the
+     * handshake, which the host has made already, came to. NULL otherwise.
      */
     const ph_tls_facts *facts;
     /** Called when a connection that waited can be stepped again. Required. */
@@ -1499,6 +1791,35 @@ typedef struct ph_repair_row {
 /** Begins a ph_repair_row: its size, and zero everywhere else. */
 #define PH_REPAIR_ROW_INIT { \
     (uint32_t)sizeof(ph_repair_row), 0, { 0, 0 } \
+}
+
+/**
+ * What a server keeps to verify a password by SCRAM-SHA-256 (RFC 5802 3). Begin with
+ * PH_SCRAM_KEYS_INIT.
+ *
+ * As good as the password to whoever tries out many; with it somebody can pass for the server, not
+ * for the client.
+ */
+typedef struct ph_scram_keys {
+    /** sizeof(ph_scram_keys). */
+    uint32_t struct_size;
+    /** How often the hash is iterated, at least 1. */
+    uint32_t iterations;
+    /** Octets of the salt, 1 to 64. */
+    uint32_t salt_len;
+    /** Must be 0. */
+    uint32_t reserved;
+    /** The salt. */
+    uint8_t salt[64];
+    /** StoredKey. */
+    uint8_t stored_key[32];
+    /** ServerKey. */
+    uint8_t server_key[32];
+} ph_scram_keys;
+
+/** Begins a ph_scram_keys: its size, and zero everywhere else. */
+#define PH_SCRAM_KEYS_INIT { \
+    (uint32_t)sizeof(ph_scram_keys), 0, 0, 0, { 0 }, { 0 }, { 0 } \
 }
 
 /**
@@ -1588,11 +1909,11 @@ typedef struct ph_smtp_event {
     uint64_t size;
     /** A path without angle brackets. */
     ph_bytes address;
-    /** A name, or a piece of the message. */
+    /** A name, a piece of the message, or the challenge of CRAM-MD5. */
     ph_bytes data;
     /** The login name, UTF-8. */
     ph_bytes login;
-    /** The password, UTF-8. */
+    /** The password, the digest of CRAM-MD5 or the token, UTF-8. */
     ph_bytes password;
     /** On whose behalf to act, UTF-8; empty: the login name's own. */
     ph_bytes authorization;
@@ -1616,6 +1937,144 @@ typedef struct ph_smtp_event {
 #define PH_SMTP_EVENT_INIT { \
     (uint32_t)sizeof(ph_smtp_event), 0, 0, 0, 0, { 0, 0 }, { 0, 0 }, { 0, 0 }, { 0, 0 }, \
     { 0, 0 }, { 0, 0 }, 0, 0, 0, 0 \
+}
+
+/**
+ * What a client session is made with. Begin with PH_SMTP_CLIENT_OPTIONS_INIT; zero means the
+ * default everywhere.
+ */
+typedef struct ph_smtp_client_options {
+    /** sizeof(ph_smtp_client_options). */
+    uint32_t struct_size;
+    /** PH_SMTP_CLIENT_LMTP ... PH_SMTP_CLIENT_REFUSE_LINE_ENDS added up. */
+    uint32_t flags;
+    /** Our name in EHLO. NULL: localhost. */
+    const char *hostname;
+    /** The login name, UTF-8. Empty together with secret: do not log in. */
+    ph_bytes login;
+    /** The password or token, UTF-8. */
+    ph_bytes secret;
+    /** On whose behalf to act, UTF-8; empty: the login name's own. */
+    ph_bytes authorization;
+    /**
+     * AUTH mechanisms that may be used, divided by spaces: "SCRAM-SHA-256 PLAIN". NULL: all that
+     * this library knows.
+     */
+    const char *mechanisms;
+    /** 18 random octets that were never used before, for SCRAM. NULL: SCRAM is not used. */
+    const uint8_t *nonce;
+    /**
+     * Most recipients of a transaction that are asked for; the others are PH_VERDICT_NOT_TRIED. 0:
+     * 1000.
+     */
+    uint32_t max_recipients;
+    /** Octets of a chunk of BDAT. 0: 65536. */
+    uint32_t chunk_bytes;
+    /** Pending octets of output above which step answers PH_SMTP_CLIENT_BLOCKED. 0: 65536. */
+    uint32_t max_output;
+    /** Milliseconds for the greeting. 0: 300000. */
+    uint32_t greeting_timeout_ms;
+    /** Milliseconds for EHLO, STARTTLS and each line of AUTH. 0: 300000. */
+    uint32_t hello_timeout_ms;
+    /** Milliseconds for MAIL and RSET. 0: 300000. */
+    uint32_t mail_timeout_ms;
+    /** Milliseconds for RCPT. 0: 300000. */
+    uint32_t rcpt_timeout_ms;
+    /** Milliseconds for DATA. 0: 120000. */
+    uint32_t data_timeout_ms;
+    /** Milliseconds for taking what was written, each time. 0: 180000. */
+    uint32_t block_timeout_ms;
+    /** Milliseconds for the answer to the message's end and to each chunk. 0: 600000. */
+    uint32_t end_timeout_ms;
+    /** Milliseconds for QUIT. 0: 30000. */
+    uint32_t quit_timeout_ms;
+    /** Must be 0. */
+    uint32_t reserved;
+} ph_smtp_client_options;
+
+/** Begins a ph_smtp_client_options: its size, and zero everywhere else. */
+#define PH_SMTP_CLIENT_OPTIONS_INIT { \
+    (uint32_t)sizeof(ph_smtp_client_options), 0, 0, { 0, 0 }, { 0, 0 }, { 0, 0 }, 0, 0, 0, 0, 0, \
+    0, 0, 0, 0, 0, 0, 0, 0, 0 \
+}
+
+/**
+ * What a step of a client session tells. Begin with PH_SMTP_CLIENT_EVENT_INIT. Fields that a kind
+ * does not name are 0 or empty.
+ *
+ * text is borrowed from the session until the next call on it other than output, output_sent and
+ * deadline.
+ */
+typedef struct ph_smtp_client_event {
+    /** sizeof(ph_smtp_client_event), set by the caller. */
+    uint32_t struct_size;
+    /** PH_SMTP_CLIENT_NEED_INPUT, PH_SMTP_CLIENT_RECIPIENT ... */
+    uint32_t kind;
+    /** PH_SMTP_CLIENT_FLAG_... added up. */
+    uint32_t flags;
+    /** PH_VERDICT_... */
+    uint32_t verdict;
+    /** PH_ORIGIN_... */
+    uint32_t origin;
+    /** PH_PHASE_... */
+    uint32_t phase;
+    /** The reply's code, 200 to 599. */
+    uint32_t code;
+    /** The enhanced status code's class (RFC 3463), 0 when the reply has none. */
+    uint32_t enhanced_class;
+    /** Its subject. */
+    uint32_t enhanced_subject;
+    /** Its detail. */
+    uint32_t enhanced_detail;
+    /** The recipient's place in the transaction. */
+    uint64_t index;
+    /** Octets or recipients. */
+    uint64_t size;
+    /** The reply's text, UTF-8, its enhanced status code included; lines are divided by LF. */
+    ph_bytes text;
+} ph_smtp_client_event;
+
+/** Begins a ph_smtp_client_event: its size, and zero everywhere else. */
+#define PH_SMTP_CLIENT_EVENT_INIT { \
+    (uint32_t)sizeof(ph_smtp_client_event), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0, 0 } \
+}
+
+/** A recipient of a transaction. This struct stands in arrays and never grows. */
+typedef struct ph_smtp_recipient {
+    /** The forward-path without angle brackets. */
+    ph_bytes address;
+    /** RCPT's parameters to be passed on, as they stand on the wire: NOTIFY, ORCPT. Empty: none. */
+    ph_bytes parameters;
+} ph_smtp_recipient;
+
+/** One message to some recipients. Begin with PH_SMTP_TRANSACTION_INIT. */
+typedef struct ph_smtp_transaction {
+    /** sizeof(ph_smtp_transaction). */
+    uint32_t struct_size;
+    /** PH_CONTENT_...: what the message's octets are. */
+    uint32_t content;
+    /** The message's octets, announced with SIZE; 0 when they are not known. */
+    uint64_t size;
+    /** The reverse-path without angle brackets; empty for the null path. */
+    ph_bytes from;
+    /**
+     * MAIL's parameters to be passed on, divided by spaces: RET, ENVID, BY, MT-PRIORITY,
+     * REQUIRETLS, AUTH, HOLDFOR, HOLDUNTIL. Empty: none.
+     */
+    ph_bytes parameters;
+    /** recipient_count recipients. Outcomes name them by their places here. */
+    const ph_smtp_recipient *recipients;
+    /** How many there are, at least 1. */
+    size_t recipient_count;
+    /** 1: it needs SMTPUTF8 (RFC 6531). Addresses of more than ASCII need it anyway. */
+    uint32_t utf8;
+    /** Must be 0. */
+    uint32_t reserved;
+} ph_smtp_transaction;
+
+/** Begins a ph_smtp_transaction: its size, and zero everywhere else. */
+#define PH_SMTP_TRANSACTION_INIT { \
+    (uint32_t)sizeof(ph_smtp_transaction), 0, 0, { 0, 0 }, { 0, 0 }, 0, 0, 0, 0 \
 }
 
 /**
@@ -1670,7 +2129,7 @@ typedef struct ph_pop3_event {
     uint64_t max;
     /** The login name, UTF-8. */
     ph_bytes login;
-    /** The password, UTF-8. */
+    /** The password, the digest of CRAM-MD5 or the token, UTF-8. */
     ph_bytes password;
     /** On whose behalf to act, UTF-8; empty: the login name's own. */
     ph_bytes authorization;
@@ -1678,11 +2137,14 @@ typedef struct ph_pop3_event {
     const uint32_t *deleted;
     /** How many. */
     size_t deleted_count;
+    /** The challenge of CRAM-MD5. */
+    ph_bytes challenge;
 } ph_pop3_event;
 
 /** Begins a ph_pop3_event: its size, and zero everywhere else. */
 #define PH_POP3_EVENT_INIT { \
-    (uint32_t)sizeof(ph_pop3_event), 0, 0, 0, 0, 0, { 0, 0 }, { 0, 0 }, { 0, 0 }, 0, 0 \
+    (uint32_t)sizeof(ph_pop3_event), 0, 0, 0, 0, 0, { 0, 0 }, { 0, 0 }, { 0, 0 }, 0, 0, \
+    { 0, 0 } \
 }
 
 /**
@@ -1863,6 +2325,24 @@ ph_status ph_engine_start(ph_engine *engine,
  */
 ph_status ph_engine_stop(ph_engine *engine,
                          ph_error *err);
+
+/**
+ * Reads the configuration and the certificates anew, without dropping a connection.
+ *
+ * Behaviour: the table policy of posthouse.toml (networks, limits of connections, rates, pauses,
+ * lock-out) holds from now on, and TLS connections that begin from now on get the certificates as
+ * their files are now. All of it takes effect, or, when anything is wrong, nothing. Listeners, the
+ * bounds of sessions and whether there is TLS at all hold until the next ph_engine_start after a
+ * new opening. Waits for files.
+ * Parameters: engine; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_CONFIG, PH_E_CERTIFICATE, PH_E_PRIVATE_KEY (the message says what is wrong with
+ * what); PH_E_STOPPED, PH_E_REENTRANT, PH_E_NULL; those of the operating system.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_engine_reload(ph_engine *engine,
+                           ph_error *err);
 
 /**
  * Stops, closes the instance, releases its lock, and destroys the handle.
@@ -2694,7 +3174,7 @@ void ph_store_state_free(ph_store_state *state);
  * Returns: PH_OK or an error.
  * Errors: PH_E_INVALID_ARGUMENT for a protocol or tls that there is not, or facts where none
  * belong or none are; PH_E_ADDRESS_INVALID for peer; PH_E_CERTIFICATE, PH_E_PRIVATE_KEY with
- * PH_TLS_ENGINE; PH_E_STOPPED, PH_E_REENTRANT, PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
+ * PH_CONNECTION_TLS_ENGINE; PH_E_STOPPED, PH_E_REENTRANT, PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
  * Ownership: the handle is the caller's, to be ended by ph_connection_free, before or after
  * ph_engine_close. ready_user_data passes to the library with this call: its drop function is
  * called exactly once, also when the call fails. Only when the answer is PH_E_STRUCT_SIZE or
@@ -2896,6 +3376,65 @@ ph_status ph_repair_json(ph_repair_report *report,
 void ph_repair_free(ph_repair_report *report);
 
 /*
+ * == Logins ==
+ */
+
+/**
+ * Derives the keys of a password, to be kept in place of it.
+ *
+ * Behaviour: the password is prepared by SASLprep (RFC 4013); one that SASLprep refuses is taken
+ * as it is. Slow on purpose: about a third of a microsecond for each iteration.
+ * Parameters: password, UTF-8; salt, 1 to 64 random octets, new for each password; iterations, 0
+ * means 100000, most clients accept no fewer than 4096; keys, where they go, with struct_size set.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for a salt of another length; PH_E_STRUCT_SIZE, PH_E_UTF8,
+ * PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_scram_derive(ph_bytes password,
+                          ph_bytes salt,
+                          uint32_t iterations,
+                          ph_scram_keys *keys);
+
+/**
+ * Makes keys that fit no password, for a login name that nobody has.
+ *
+ * Behaviour: with these as the answer a client cannot tell such a name from one with another
+ * password. Always the same for the same secret, name and iterations.
+ * Parameters: secret, 32 random octets that the host keeps as long as the keys of its users;
+ * login, UTF-8, the name folded as the host folds names that it looks up; iterations, as in the
+ * keys of its users, 0 means 100000; keys, where they go, with struct_size set.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for a secret of another length; PH_E_STRUCT_SIZE, PH_E_UTF8,
+ * PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_scram_decoy(ph_bytes secret,
+                         ph_bytes login,
+                         uint32_t iterations,
+                         ph_scram_keys *keys);
+
+/**
+ * Verifies the digest of CRAM-MD5 with the password in clear.
+ *
+ * Parameters: password; challenge and digest, as the event PH_SMTP_AUTH_CRAM_MD5 or
+ * PH_POP3_AUTH_CRAM_MD5 brought them; all UTF-8; right, where 1 goes when the digest is the
+ * password's, and 0 when not.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_UTF8, PH_E_NULL.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_cram_md5_verify(ph_bytes password,
+                             ph_bytes challenge,
+                             ph_bytes digest,
+                             uint32_t *right);
+
+/*
  * == Sessions: ph_smtp_server ==
  */
 
@@ -2973,8 +3512,11 @@ ph_status ph_smtp_server_reply(ph_smtp_server *session,
                                ph_bytes text);
 
 /**
- * Answers PH_SMTP_AUTH.
+ * Answers a login: PH_SMTP_AUTH, PH_SMTP_AUTH_CRAM_MD5, PH_SMTP_AUTH_TOKEN, PH_SMTP_AUTH_OUTCOME;
+ * and with PH_AUTH_REFUSE or PH_AUTH_UNAVAILABLE every other question of a mechanism.
  *
+ * Behaviour: a refusal is told to the client in the same words whether the name or the password is
+ * wrong.
  * Parameters: session; verdict, PH_AUTH_ACCEPT, PH_AUTH_REFUSE or PH_AUTH_UNAVAILABLE.
  * Returns: PH_OK or an error.
  * Errors: PH_E_INVALID_ARGUMENT; PH_E_STATE when no event waits for this answer; PH_E_BUSY,
@@ -2984,6 +3526,59 @@ ph_status ph_smtp_server_reply(ph_smtp_server *session,
  */
 ph_status ph_smtp_server_auth(ph_smtp_server *session,
                               uint32_t verdict);
+
+/**
+ * Says which mechanisms are offered, where PH_OFFER_AUTH is given at all.
+ *
+ * Behaviour: without this call PLAIN and LOGIN are offered. The other mechanisms ask more than
+ * whether a password is right: the host must answer their events. SCRAM-SHA-256-PLUS is offered
+ * only when one of the bindings is given. Call it before the first step, and again after
+ * ph_smtp_server_tls_started, which forgets the bindings.
+ * Parameters: session; mechanisms, PH_MECHANISM_... added up; tls_exporter, the channel's data of
+ * RFC 9266 (TLS 1.3: 32 octets exported with the label EXPORTER-Channel-Binding), or empty;
+ * tls_server_end_point, the hash of the server's certificate (RFC 5929 4), or empty.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for bits that are not PH_MECHANISM_...; PH_E_BUSY, PH_E_INTERNAL,
+ * PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_server_set_mechanisms(ph_smtp_server *session,
+                                        uint32_t mechanisms,
+                                        ph_bytes tls_exporter,
+                                        ph_bytes tls_server_end_point);
+
+/**
+ * Answers PH_SMTP_AUTH_NONCE.
+ *
+ * Parameters: session; nonce, 18 octets (PH_NONCE_SIZE) that nobody can foresee, drawn anew each
+ * time.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for another length; PH_E_STATE when no event waits for this
+ * answer; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_server_auth_nonce(ph_smtp_server *session,
+                                    ph_bytes nonce);
+
+/**
+ * Answers PH_SMTP_AUTH_SCRAM.
+ *
+ * Parameters: session; keys, those of the login name, or of ph_scram_decoy; nonce, 18 octets
+ * (PH_NONCE_SIZE) that nobody can foresee, drawn anew each time.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for keys that cannot be or a nonce of another length; PH_E_STATE
+ * when no event waits for this answer; PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_server_auth_scram(ph_smtp_server *session,
+                                    const ph_scram_keys *keys,
+                                    ph_bytes nonce);
 
 /**
  * Answers PH_SMTP_STARTTLS: the handshake is made.
@@ -3089,6 +3684,211 @@ void ph_smtp_server_output_sent(ph_smtp_server *session, size_t written);
 void ph_smtp_server_free(ph_smtp_server *session);
 
 /*
+ * == Sessions: ph_smtp_client ==
+ */
+
+/**
+ * Makes a session for a new connection.
+ *
+ * Behaviour: nothing is pending; the session waits for the peer's greeting, from now on.
+ * Parameters: options, or NULL for the defaults; now_ms, milliseconds on a clock of the host's
+ * choice that never goes back; out, where the handle goes (NULL when the call fails); err, or
+ * NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_INVALID_ARGUMENT, PH_E_UTF8, PH_E_NULL.
+ * Ownership: the handle is the caller's, to be ended by ph_smtp_client_free. Options are copied.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_client_new(const ph_smtp_client_options *options,
+                             uint64_t now_ms,
+                             ph_smtp_client **out,
+                             ph_error *err);
+
+/**
+ * Consumes input and tells what comes next.
+ *
+ * Behaviour: call it until it answers PH_SMTP_CLIENT_NEED_INPUT, PH_SMTP_CLIENT_BLOCKED or
+ * PH_SMTP_CLIENT_CLOSED. Then write out what is pending, and wait for input, for the deadline, or
+ * begin a transaction. What was not consumed comes again at the front of the next input, which
+ * must have room for 4096 octets. The result is the same however the input is cut.
+ * Parameters: session; now_ms; input, input_len octets received and not consumed yet, may be NULL
+ * when input_len is 0; consumed, where the number of octets that are done with goes; event, with
+ * struct_size set.
+ * Returns: PH_OK or an error. What a peer does wrong is an outcome and no error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Ownership: see ph_smtp_client_event.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_client_step(ph_smtp_client *session,
+                              uint64_t now_ms,
+                              const uint8_t *input,
+                              size_t input_len,
+                              size_t *consumed,
+                              ph_smtp_client_event *event);
+
+/**
+ * Begins a transaction.
+ *
+ * Behaviour: allowed behind PH_SMTP_CLIENT_READY and PH_SMTP_CLIENT_DONE. Step afterwards; each
+ * recipient brings one PH_SMTP_CLIENT_RECIPIENT, and PH_SMTP_CLIENT_DONE closes it. After an error
+ * the session is as before.
+ * Parameters: session; transaction.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when the session is not idle; PH_E_LIMIT when the peer takes no more
+ * transactions on this connection; PH_E_ADDRESS for an address and PH_E_INVALID_ARGUMENT for a
+ * parameter that cannot be sent; PH_E_UTF8, PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_client_begin(ph_smtp_client *session,
+                               const ph_smtp_transaction *transaction);
+
+/**
+ * Answers PH_SMTP_CLIENT_NEED_BODY with a piece of the message.
+ *
+ * Behaviour: any cut is good. Line ends become CR LF and dots are stuffed by the session. Step
+ * afterwards.
+ * Parameters: session; data, 1 to as many octets as the event's size.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when no piece is wanted; PH_E_INVALID_ARGUMENT for an empty or too large
+ * piece; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Ownership: the piece is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_client_body(ph_smtp_client *session,
+                              ph_bytes data);
+
+/**
+ * Answers PH_SMTP_CLIENT_NEED_BODY: the message is whole.
+ *
+ * Parameters: session.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when no piece is wanted; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_client_body_end(ph_smtp_client *session);
+
+/**
+ * Answers PH_SMTP_CLIENT_NEED_BODY: the message cannot be read.
+ *
+ * Behaviour: every recipient is PH_VERDICT_TEMPORARY. Where the message went by DATA the
+ * connection ends, because nothing else stops the peer from taking a part for the whole.
+ * Parameters: session; why, UTF-8, one line that goes into the outcomes.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STATE when no piece is wanted; PH_E_UTF8, PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_client_body_failed(ph_smtp_client *session,
+                                     ph_bytes why);
+
+/**
+ * Answers PH_SMTP_CLIENT_STARTTLS: the handshake is made.
+ *
+ * Behaviour: everything that was said before is forgotten and EHLO is said again (RFC 3207 4.2).
+ * Octets that came in the clear behind the 220 fail the session: somebody injected them. Without
+ * PH_SMTP_CLIENT_STARTTLS before it: no effect. Step afterwards.
+ * Parameters: session; nonce, 18 fresh random octets for SCRAM, or NULL to keep what the options
+ * gave; exporter, exporter_len octets of the channel's tls-exporter data (RFC 9266) for
+ * SCRAM-SHA-256-PLUS, may be NULL when exporter_len is 0; unread, unread_len octets that were
+ * received before the handshake and not consumed, may be NULL when unread_len is 0.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT, PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_client_tls_started(ph_smtp_client *session,
+                                     const uint8_t *nonce,
+                                     const uint8_t *exporter,
+                                     size_t exporter_len,
+                                     const uint8_t *unread,
+                                     size_t unread_len);
+
+/**
+ * Answers PH_SMTP_CLIENT_STARTTLS: the handshake failed.
+ *
+ * Behaviour: PH_SMTP_CLIENT_FAILED and PH_SMTP_CLIENT_CLOSED follow. Without
+ * PH_SMTP_CLIENT_STARTTLS before it: no effect.
+ * Parameters: session; why, UTF-8, one line that goes into the event's text.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_UTF8, PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_client_tls_failed(ph_smtp_client *session,
+                                    ph_bytes why);
+
+/**
+ * Says goodbye.
+ *
+ * Behaviour: QUIT goes out with the next step when the session is idle, otherwise when it becomes
+ * so. PH_SMTP_CLIENT_CLOSED follows.
+ * Parameters: session.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_client_quit(ph_smtp_client *session);
+
+/**
+ * Says that the peer will send nothing more. Step afterwards.
+ *
+ * Parameters: session; now_ms.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_client_eof(ph_smtp_client *session, uint64_t now_ms);
+
+/**
+ * Says when to step even without input.
+ *
+ * Parameters: session, or NULL.
+ * Returns: a time on the host's clock in milliseconds, or PH_NEVER.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+uint64_t ph_smtp_client_deadline(const ph_smtp_client *session);
+
+/**
+ * Shows the octets that wait to be written to the peer.
+ *
+ * Parameters: session, or NULL; pending, where the view goes; it is empty when nothing waits.
+ * Ownership: what pending points to is borrowed until the next call on the session other than
+ * deadline.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+void ph_smtp_client_output(const ph_smtp_client *session,
+                           ph_bytes *pending);
+
+/**
+ * Says how many of the pending octets have been written.
+ *
+ * Parameters: session, or NULL; written, at most as many as were pending.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+void ph_smtp_client_output_sent(ph_smtp_client *session, size_t written);
+
+/**
+ * Destroys a session.
+ *
+ * Parameters: session, or NULL, which does nothing.
+ * Ownership: ends the handle and everything borrowed from it.
+ * Thread: any thread, when no other call on the session runs.
+ * Since: 0.1.
+ */
+void ph_smtp_client_free(ph_smtp_client *session);
+
+/*
  * == Sessions: ph_pop3_server ==
  */
 
@@ -3160,7 +3960,8 @@ ph_status ph_pop3_server_refuse(ph_pop3_server *session,
                                 ph_bytes text);
 
 /**
- * Answers PH_POP3_AUTH: the login is right and the maildrop is locked for this session.
+ * Answers a login (PH_POP3_AUTH, PH_POP3_AUTH_CRAM_MD5, PH_POP3_AUTH_TOKEN, PH_POP3_AUTH_OUTCOME):
+ * it is right, and the maildrop is locked for this session.
  *
  * Parameters: session; maildrop, with at most 4294967295 messages.
  * Returns: PH_OK or an error.
@@ -3174,7 +3975,7 @@ ph_status ph_pop3_server_opened(ph_pop3_server *session,
                                 const ph_pop3_maildrop *maildrop);
 
 /**
- * Answers PH_POP3_AUTH: the login does not open a maildrop.
+ * Answers a login, or any other question of a mechanism: it does not open a maildrop.
  *
  * Parameters: session; reason, PH_POP3_DENIED_...
  * Returns: PH_OK or an error.
@@ -3185,6 +3986,59 @@ ph_status ph_pop3_server_opened(ph_pop3_server *session,
  */
 ph_status ph_pop3_server_denied(ph_pop3_server *session,
                                 uint32_t reason);
+
+/**
+ * Says which mechanisms are offered, where PH_OFFER_AUTH is given at all.
+ *
+ * Behaviour: without this call PLAIN and LOGIN are offered. The other mechanisms ask more than
+ * whether a password is right: the host must answer their events. SCRAM-SHA-256-PLUS is offered
+ * only when one of the bindings is given. Call it before the first step, and again after
+ * ph_pop3_server_tls_started, which forgets the bindings.
+ * Parameters: session; mechanisms, PH_MECHANISM_... added up; tls_exporter, the channel's data of
+ * RFC 9266 (TLS 1.3: 32 octets exported with the label EXPORTER-Channel-Binding), or empty;
+ * tls_server_end_point, the hash of the server's certificate (RFC 5929 4), or empty.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for bits that are not PH_MECHANISM_...; PH_E_BUSY, PH_E_INTERNAL,
+ * PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_set_mechanisms(ph_pop3_server *session,
+                                        uint32_t mechanisms,
+                                        ph_bytes tls_exporter,
+                                        ph_bytes tls_server_end_point);
+
+/**
+ * Answers PH_POP3_AUTH_NONCE.
+ *
+ * Parameters: session; nonce, 18 octets (PH_NONCE_SIZE) that nobody can foresee, drawn anew each
+ * time.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for another length; PH_E_STATE when no event waits for this
+ * answer; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_auth_nonce(ph_pop3_server *session,
+                                    ph_bytes nonce);
+
+/**
+ * Answers PH_POP3_AUTH_SCRAM.
+ *
+ * Parameters: session; keys, those of the login name, or of ph_scram_decoy; nonce, 18 octets
+ * (PH_NONCE_SIZE) that nobody can foresee, drawn anew each time.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT for keys that cannot be or a nonce of another length; PH_E_STATE
+ * when no event waits for this answer; PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+ * Ownership: everything is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_pop3_server_auth_scram(ph_pop3_server *session,
+                                    const ph_scram_keys *keys,
+                                    ph_bytes nonce);
 
 /**
  * Answers PH_POP3_NEED_BODY: some octets of the message.

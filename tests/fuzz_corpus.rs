@@ -16,8 +16,12 @@ mod format;
 mod pop3_server;
 #[path = "../fuzz/scenarios/record.rs"]
 mod record;
+#[path = "../fuzz/scenarios/reply.rs"]
+mod reply;
 #[path = "../fuzz/scenarios/segment.rs"]
 mod segment;
+#[path = "../fuzz/scenarios/smtp_client.rs"]
+mod smtp_client;
 #[path = "../fuzz/scenarios/smtp_server.rs"]
 mod smtp_server;
 
@@ -43,6 +47,16 @@ fn replay(target: &str, run: fn(&[u8])) {
 #[test]
 fn smtp_server_corpus_holds() {
     replay("smtp_server", smtp_server::run);
+}
+
+#[test]
+fn smtp_client_corpus_holds() {
+    replay("smtp_client", smtp_client::run);
+}
+
+#[test]
+fn reply_corpus_holds() {
+    replay("reply", reply::run);
 }
 
 #[test]

@@ -57,6 +57,7 @@ using message = handle<ph_message, ph_message_close>;
 using message_cursor = handle<ph_message_cursor, ph_message_free>;
 using pop3_server = handle<ph_pop3_server, ph_pop3_server_free>;
 using queue_cursor = handle<ph_queue_cursor, ph_queue_free>;
+using smtp_client = handle<ph_smtp_client, ph_smtp_client_free>;
 using smtp_server = handle<ph_smtp_server, ph_smtp_server_free>;
 
 /* Lets a constructor of posthouse.h fill an owner. The owner has the handle at the end of the full expression. */

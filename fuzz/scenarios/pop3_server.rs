@@ -8,7 +8,7 @@ use std::sync::Arc;
 use posthouse::pop3::server::{
     Denial, Entry, Event, Limits, Maildrop, Offer, Server, ServerConfig,
 };
-use posthouse::sasl::Question;
+use posthouse::sasl::{Bindings, Mechanism, Mechanisms, Question, ScramKeys, Verdict};
 use posthouse::session::{Next, Session};
 use posthouse::time::Time;
 
@@ -22,6 +22,9 @@ fn converse(input: &[u8], sizes: &[u8]) -> (Vec<u8>, Vec<String>, bool) {
         Limits { output_bytes: OUTPUT, command_line: 64, auth_line: 96, ..Limits::default() };
     let config = Arc::new(ServerConfig { hostname: "mail.example.test".into(), limits });
     let mut server = Server::new(config, Offer { tls: false, stls: true, login: true }, NOW);
+    let all = Mechanism::ALL.iter().fold(Mechanisms::NONE, |set, mechanism| set.with(*mechanism));
+    let bindings = Bindings { exporter: vec![7; 32], end_point: Vec::new() };
+    server.set_mechanisms(all, Some(bindings));
     let (mut output, mut events) = (Vec::new(), Vec::new());
     let (mut pending, mut out) = (Vec::new(), Vec::new());
     let (mut rest, mut sizes) = (input, sizes.iter().cycle());
@@ -49,6 +52,11 @@ fn converse(input: &[u8], sizes: &[u8]) -> (Vec<u8>, Vec<String>, bool) {
                         let entries =
                             entries.map(|(m, uid)| Entry { octets: m.len() as u64, uid }).collect();
                         server.opened(Maildrop { validity: 1, entries });
+                    }
+                    Event::Auth(Question::Nonce { .. }) => server.auth(Verdict::Nonce([5; 18])),
+                    Event::Auth(Question::Scram { .. }) => {
+                        let keys = ScramKeys::decoy(&[0; 32], "", 1);
+                        server.auth(Verdict::Scram(Box::new(keys), [5; 18]));
                     }
                     Event::Auth(_) => server.denied(Denial::Credentials),
                     // What stands behind STLS is dropped by the cut or by the session: not compared here.

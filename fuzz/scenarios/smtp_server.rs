@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use posthouse::sasl::Verdict;
+use posthouse::sasl::{Bindings, Mechanism, Mechanisms, Question, ScramKeys, Verdict};
 use posthouse::session::{Next, Session, Step};
 use posthouse::smtp::Reply;
 use posthouse::smtp::extension::{Extensions, FutureRelease, Lookup};
@@ -87,6 +87,9 @@ fn play(setup: u8, verdicts: u8, stream: &[u8], mut cut: impl FnMut(usize) -> us
     }
     let lmtp = dialect == Dialect::Lmtp;
     let mut binary = false;
+    let all = Mechanism::ALL.iter().fold(Mechanisms::NONE, |set, mechanism| set.with(*mechanism));
+    let bindings = Bindings { exporter: vec![7; 32], end_point: Vec::new() };
+    server.set_mechanisms(all, Some(bindings));
     let (mut story, mut body) = (Vec::new(), Vec::new());
     let (mut input, mut out, mut later) = (Vec::new(), Vec::new(), stream);
     let (mut open, mut count, mut idle) = (false, 0u8, 0);
@@ -98,7 +101,7 @@ fn play(setup: u8, verdicts: u8, stream: &[u8], mut cut: impl FnMut(usize) -> us
         check(&out);
         story.append(&mut out);
         let (mut answer, mut recipients) = (0, 0);
-        let (mut asks, mut auth, mut starttls, mut wants) = (true, false, false, false);
+        let (mut asks, mut auth, mut starttls, mut wants) = (true, None, false, false);
         match next {
             Next::Event(event) => {
                 if !matches!(event, Event::DataChunk(_)) {
@@ -135,7 +138,20 @@ fn play(setup: u8, verdicts: u8, stream: &[u8], mut cut: impl FnMut(usize) -> us
                     }
                     Event::Rcpt { .. } | Event::DataStart => assert!(open),
                     Event::StartTls => starttls = true,
-                    Event::Auth(_) => auth = true,
+                    Event::Auth(Question::Nonce { .. }) => {
+                        auth = Some(Verdict::Nonce([5; 18]));
+                    }
+                    Event::Auth(Question::Scram { .. }) => {
+                        let keys = ScramKeys::decoy(&[0; 32], "", 1);
+                        auth = Some(Verdict::Scram(Box::new(keys), [5; 18]));
+                    }
+                    Event::Auth(_) => {
+                        auth = Some(match answer {
+                            6 => Verdict::Unavailable,
+                            7 => Verdict::Refuse,
+                            _ => Verdict::Accept,
+                        });
+                    }
                     Event::Quit => asks = false,
                     Event::Connect
                     | Event::Hello { .. }
@@ -160,12 +176,8 @@ fn play(setup: u8, verdicts: u8, stream: &[u8], mut cut: impl FnMut(usize) -> us
         if starttls {
             let unread = if setup & 32 == 0 { b"".as_slice() } else { b"injected" };
             server.tls_started(Offer { tls: true, starttls: false, auth: offer.auth }, unread);
-        } else if auth {
-            server.auth(match answer {
-                6 => Verdict::Unavailable,
-                7 => Verdict::Refuse,
-                _ => Verdict::Accept,
-            });
+        } else if let Some(verdict) = auth {
+            server.auth(verdict);
         } else if asks {
             // Some recipients one by one, the rest at once.
             for n in 0..recipients.saturating_sub(u32::from(answer & 1)) {

@@ -47,8 +47,13 @@ mod queue;
 mod record;
 mod repair;
 mod report;
+mod sasl;
 mod scrub;
+<<<<<<< HEAD
 mod smtp_extension;
+=======
+mod smtp_client;
+>>>>>>> main
 mod smtp_server;
 mod status;
 mod store_state;

@@ -9,11 +9,12 @@ use super::boundary::{DONE, Exclusive, clear, give, required, take};
 use super::bytes::{self, ph_bytes};
 use super::pending::Pending;
 use super::record::{self, Record};
+use super::sasl::{self, Asked, Asks, ph_scram_keys};
 use super::smtp_server::{PH_NEVER, PH_OFFER_AUTH, PH_OFFER_STARTTLS, PH_OFFER_TLS, known_offer};
 use super::status::{ph_error, ph_status};
 use crate::error::{Error, Kind, Result};
 use crate::pop3::server::{Denial, Entry, Event, Limits, Maildrop, Offer, Server, ServerConfig};
-use crate::sasl::Question;
+use crate::sasl::Verdict;
 use crate::session::{Next, Session, Step};
 use crate::time::Time;
 
@@ -37,8 +38,24 @@ pub const PH_POP3_NEED_BODY: u32 = 13;
 /// ph_pop3_server_updated.
 pub const PH_POP3_UPDATE: u32 = 14;
 
+/// Session: CRAM-MD5 begins and needs a nonce. Answer: ph_pop3_server_auth_nonce.
+pub const PH_POP3_AUTH_NONCE: u32 = 30;
+/// Session: SCRAM-SHA-256 needs the keys of login. Answer: ph_pop3_server_auth_scram, for names that nobody has with keys of
+/// ph_scram_decoy.
+pub const PH_POP3_AUTH_SCRAM: u32 = 31;
+/// Session: a client logs in with login; challenge and, in password, the digest of CRAM-MD5, which ph_cram_md5_verify or the host
+/// verifies. Answer: ph_pop3_server_opened or ph_pop3_server_denied.
+pub const PH_POP3_AUTH_CRAM_MD5: u32 = 32;
+/// Session: a client logs in with a bearer token, in password; login may be empty. Answer: ph_pop3_server_opened or ph_pop3_server_denied.
+pub const PH_POP3_AUTH_TOKEN: u32 = 33;
+/// Session: SCRAM-SHA-256 has come to its end for login and authorization: the client knows the password
+/// (PH_POP3_FLAG_PROVED), or it has failed, and whatever the answer is, is refused. Answer: ph_pop3_server_opened or ph_pop3_server_denied.
+pub const PH_POP3_AUTH_OUTCOME: u32 = 34;
+
 /// Event flag: the session waits for an answer and must not be stepped before it.
 pub const PH_POP3_FLAG_PAUSED: u32 = 1;
+/// Event flag: the client has proved that it knows the password.
+pub const PH_POP3_FLAG_PROVED: u32 = 256;
 
 /// A login does not open the maildrop: wrong login name or password (RFC 3206).
 pub const PH_POP3_DENIED_CREDENTIALS: u32 = 1;
@@ -67,7 +84,7 @@ enum Awaits {
     Nothing,
     Greeting,
     Tls,
-    Auth,
+    Auth(Asks),
     Body { max: usize },
     Update,
 }
@@ -145,7 +162,7 @@ pub struct ph_pop3_event {
     pub max: u64,
     /// The login name, UTF-8.
     pub login: ph_bytes,
-    /// The password, UTF-8.
+    /// The password, the digest of CRAM-MD5 or the token, UTF-8.
     pub password: ph_bytes,
     /// On whose behalf to act, UTF-8; empty: the login name's own.
     pub authorization: ph_bytes,
@@ -153,6 +170,8 @@ pub struct ph_pop3_event {
     pub deleted: *const u32,
     /// How many.
     pub deleted_count: usize,
+    /// The challenge of CRAM-MD5.
+    pub challenge: ph_bytes,
 }
 
 // SAFETY: repr(C), begins with `struct_size`; integers and pointers.
@@ -279,7 +298,8 @@ pub unsafe extern "C" fn ph_pop3_server_refuse(
     })
 }
 
-/// Answers PH_POP3_AUTH: the login is right and the maildrop is locked for this session.
+/// Answers a login (PH_POP3_AUTH, PH_POP3_AUTH_CRAM_MD5, PH_POP3_AUTH_TOKEN, PH_POP3_AUTH_OUTCOME): it is right, and the maildrop is
+/// locked for this session.
 ///
 /// Parameters: session; maildrop, with at most 4294967295 messages.
 /// Returns: PH_OK or an error.
@@ -303,12 +323,13 @@ pub unsafe extern "C" fn ph_pop3_server_opened(
             }
             let entries = octets.iter().zip(uids).map(|(octets, uid)| Entry { octets: *octets, uid: *uid });
             let maildrop = Maildrop { validity: maildrop.uid_validity, entries: entries.collect() };
-            answer(session, Awaits::Auth, |machine, _| machine.opened(maildrop))
+            let decides = |awaits| matches!(awaits, Awaits::Auth(asks) if asks.decides());
+            answer_if(session, decides, |machine, _| machine.opened(maildrop))
         }
     })
 }
 
-/// Answers PH_POP3_AUTH: the login does not open a maildrop.
+/// Answers a login, or any other question of a mechanism: it does not open a maildrop.
 ///
 /// Parameters: session; reason, PH_POP3_DENIED_...
 /// Returns: PH_OK or an error.
@@ -328,7 +349,90 @@ pub unsafe extern "C" fn ph_pop3_server_denied(
             _ => return Err(Error::new(Kind::InvalidArgument, "reason is none of PH_POP3_DENIED_...")),
         };
         // SAFETY: a live handle, one call at a time, as documented.
-        unsafe { answer(session, Awaits::Auth, |machine, _| machine.denied(denial)) }
+        unsafe {
+            let asked = |awaits| matches!(awaits, Awaits::Auth(_));
+            answer_if(session, asked, |machine, _| machine.denied(denial))
+        }
+    })
+}
+
+/// Says which mechanisms are offered, where PH_OFFER_AUTH is given at all.
+///
+/// Behaviour: without this call PLAIN and LOGIN are offered. The other mechanisms ask more than whether a password is right: the
+/// host must answer their events. SCRAM-SHA-256-PLUS is offered only when one of the bindings is given. Call it before the first
+/// step, and again after ph_pop3_server_tls_started, which forgets the bindings.
+/// Parameters: session; mechanisms, PH_MECHANISM_... added up; tls_exporter, the channel's data of RFC 9266 (TLS 1.3: 32 octets
+/// exported with the label EXPORTER-Channel-Binding), or empty; tls_server_end_point, the hash of the server's certificate (RFC 5929 4), or
+/// empty.
+/// Returns: PH_OK or an error.
+/// Errors: PH_E_INVALID_ARGUMENT for bits that are not PH_MECHANISM_...; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+/// Ownership: everything is copied before the call returns.
+/// Thread: one at a time.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ph_pop3_server_set_mechanisms(
+    session: *mut ph_pop3_server,
+    mechanisms: u32,
+    tls_exporter: ph_bytes,
+    tls_server_end_point: ph_bytes,
+) -> ph_status {
+    boundary!(std::ptr::null_mut() => {
+        // SAFETY: pointers as documented, one call at a time.
+        unsafe {
+            let mechanisms = sasl::mechanisms_of(mechanisms)?;
+            let bindings = sasl::bindings_of(tls_exporter, tls_server_end_point)?;
+            required(session, "session")?.0.with(|session| {
+                session.machine.set_mechanisms(mechanisms, Some(bindings));
+                DONE
+            })
+        }
+    })
+}
+
+/// Answers PH_POP3_AUTH_NONCE.
+///
+/// Parameters: session; nonce, 18 octets (PH_NONCE_SIZE) that nobody can foresee, drawn anew each time.
+/// Returns: PH_OK or an error.
+/// Errors: PH_E_INVALID_ARGUMENT for another length; PH_E_STATE when no event waits for this answer; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+/// Ownership: everything is copied before the call returns.
+/// Thread: one at a time.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ph_pop3_server_auth_nonce(
+    session: *mut ph_pop3_server,
+    nonce: ph_bytes,
+) -> ph_status {
+    boundary!(std::ptr::null_mut() => {
+        // SAFETY: pointers as documented, one call at a time.
+        unsafe {
+            let nonce = sasl::nonce_of(nonce)?;
+            answer(session, Awaits::Auth(Asks::Nonce), |machine, _| machine.auth(Verdict::Nonce(nonce)))
+        }
+    })
+}
+
+/// Answers PH_POP3_AUTH_SCRAM.
+///
+/// Parameters: session; keys, those of the login name, or of ph_scram_decoy; nonce, 18 octets (PH_NONCE_SIZE) that nobody can
+/// foresee, drawn anew each time.
+/// Returns: PH_OK or an error.
+/// Errors: PH_E_INVALID_ARGUMENT for keys that cannot be or a nonce of another length; PH_E_STATE when no event waits for this answer;
+/// PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+/// Ownership: everything is copied before the call returns.
+/// Thread: one at a time.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ph_pop3_server_auth_scram(
+    session: *mut ph_pop3_server,
+    keys: *const ph_scram_keys,
+    nonce: ph_bytes,
+) -> ph_status {
+    boundary!(std::ptr::null_mut() => {
+        // SAFETY: pointers as documented, one call at a time.
+        unsafe {
+            let verdict = sasl::scram_of(keys, nonce)?;
+            answer(session, Awaits::Auth(Asks::Scram), |machine, _| machine.auth(verdict))
+        }
     })
 }
 
@@ -557,9 +661,20 @@ unsafe fn answer(
     give: impl FnOnce(&mut Server, &mut Vec<u8>),
 ) -> Result<ph_status> {
     // SAFETY: the caller's promise.
+    unsafe { answer_if(session, |awaits| awaits == wanted, give) }
+}
+
+/// # Safety
+/// As for [`answer`].
+unsafe fn answer_if(
+    session: *mut ph_pop3_server,
+    wanted: impl FnOnce(Awaits) -> bool,
+    give: impl FnOnce(&mut Server, &mut Vec<u8>),
+) -> Result<ph_status> {
+    // SAFETY: the caller's promise.
     unsafe {
         required(session, "session")?.0.with(|session| {
-            if session.awaits != wanted {
+            if !wanted(session.awaits) {
                 return Err(Error::new(Kind::State, "no event waits for this answer"));
             }
             session.awaits = Awaits::Nothing;
@@ -651,6 +766,7 @@ fn event_for_c(next: &Next<Event<'_>>, removed: &mut Vec<u32>) -> (ph_pop3_event
         authorization: ph_bytes::EMPTY,
         deleted: std::ptr::null(),
         deleted_count: 0,
+        challenge: ph_bytes::EMPTY,
     };
     let mut awaits = Awaits::Nothing;
     shown.kind = match next {
@@ -665,17 +781,24 @@ fn event_for_c(next: &Next<Event<'_>>, removed: &mut Vec<u32>) -> (ph_pop3_event
             awaits = Awaits::Tls;
             PH_POP3_STARTTLS
         }
-        Next::Event(Event::Auth(Question::Verify {
-            mechanism: _,
-            authorization,
-            login,
-            password,
-        })) => {
-            awaits = Awaits::Auth;
-            shown.authorization = ph_bytes::new(authorization.as_bytes());
-            shown.login = ph_bytes::new(login.as_bytes());
-            shown.password = ph_bytes::new(password.as_bytes());
-            PH_POP3_AUTH
+        Next::Event(Event::Auth(question)) => {
+            let asked = Asked::new(question);
+            awaits = Awaits::Auth(asked.asks);
+            shown.login = asked.login;
+            shown.password = asked.secret;
+            shown.authorization = asked.authorization;
+            shown.challenge = asked.challenge;
+            if asked.proved {
+                shown.flags |= PH_POP3_FLAG_PROVED;
+            }
+            match asked.asks {
+                Asks::Password => PH_POP3_AUTH,
+                Asks::Nonce => PH_POP3_AUTH_NONCE,
+                Asks::Scram => PH_POP3_AUTH_SCRAM,
+                Asks::CramMd5 => PH_POP3_AUTH_CRAM_MD5,
+                Asks::Token => PH_POP3_AUTH_TOKEN,
+                Asks::Outcome => PH_POP3_AUTH_OUTCOME,
+            }
         }
         Next::Event(Event::NeedBody { index, offset, max }) => {
             awaits = Awaits::Body { max: *max };

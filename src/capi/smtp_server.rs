@@ -11,10 +11,14 @@ use super::boundary::{DONE, Exclusive, clear, give, required, take};
 use super::bytes::{self, ph_bytes};
 use super::pending::Pending;
 use super::record::{self, Record};
+<<<<<<< HEAD
 use super::smtp_extension::extensions_of;
+=======
+use super::sasl::{self, Asked, Asks, ph_scram_keys};
+>>>>>>> main
 use super::status::{ph_error, ph_status};
 use crate::error::{Error, Kind, Result};
-use crate::sasl::{Question, Verdict};
+use crate::sasl::Verdict;
 use crate::session::{Next, Session, Step};
 use crate::smtp::Reply;
 use crate::smtp::extension::Extensions;
@@ -88,6 +92,20 @@ pub const PH_SMTP_ETRN: u32 = 23;
 /// authenticated. Answer: accept greets the client; reply with 421 or 554 turns it away.
 pub const PH_SMTP_FORWARDED: u32 = 24;
 
+/// Session: CRAM-MD5 begins and needs a nonce. Answer: ph_smtp_server_auth_nonce.
+pub const PH_SMTP_AUTH_NONCE: u32 = 30;
+/// Session: SCRAM-SHA-256 needs the keys of login. Answer: ph_smtp_server_auth_scram, for names that nobody has with keys of
+/// ph_scram_decoy.
+pub const PH_SMTP_AUTH_SCRAM: u32 = 31;
+/// Session: a client logs in with login; challenge and, in password, the digest of CRAM-MD5, which ph_cram_md5_verify or the host
+/// verifies. Answer: ph_smtp_server_auth.
+pub const PH_SMTP_AUTH_CRAM_MD5: u32 = 32;
+/// Session: a client logs in with a bearer token, in password; login may be empty. Answer: ph_smtp_server_auth.
+pub const PH_SMTP_AUTH_TOKEN: u32 = 33;
+/// Session: SCRAM-SHA-256 has come to its end for login and authorization: the client knows the password
+/// (PH_SMTP_FLAG_PROVED), or it has failed, and whatever the answer is, is refused. Answer: ph_smtp_server_auth.
+pub const PH_SMTP_AUTH_OUTCOME: u32 = 34;
+
 /// Event flag: the session waits for an answer and must not be stepped before it.
 pub const PH_SMTP_FLAG_PAUSED: u32 = 1;
 /// Event flag: EHLO and not HELO.
@@ -96,10 +114,15 @@ pub const PH_SMTP_FLAG_EXTENDED: u32 = 2;
 pub const PH_SMTP_FLAG_8BIT: u32 = 4;
 /// Event flag: MAIL carried SMTPUTF8 (RFC 6531).
 pub const PH_SMTP_FLAG_SMTPUTF8: u32 = 8;
+<<<<<<< HEAD
 /// Event flag: MAIL carried BODY=BINARYMIME (RFC 3030): the message may hold any octets.
 pub const PH_SMTP_FLAG_BINARY: u32 = 16;
 /// Event flag: MAIL carried REQUIRETLS (RFC 8689).
 pub const PH_SMTP_FLAG_REQUIRETLS: u32 = 32;
+=======
+/// Event flag: the client has proved that it knows the password.
+pub const PH_SMTP_FLAG_PROVED: u32 = 256;
+>>>>>>> main
 
 /// The receiving side of one SMTP connection, without sockets, threads, clock or storage.
 ///
@@ -127,7 +150,7 @@ struct EventText {
 enum Awaits {
     Nothing,
     Reply,
-    Auth,
+    Auth(Asks),
     Tls,
 }
 
@@ -204,11 +227,11 @@ pub struct ph_smtp_event {
     pub size: u64,
     /// A path without angle brackets.
     pub address: ph_bytes,
-    /// A name, or a piece of the message.
+    /// A name, a piece of the message, or the challenge of CRAM-MD5.
     pub data: ph_bytes,
     /// The login name, UTF-8.
     pub login: ph_bytes,
-    /// The password, UTF-8.
+    /// The password, the digest of CRAM-MD5 or the token, UTF-8.
     pub password: ph_bytes,
     /// On whose behalf to act, UTF-8; empty: the login name's own.
     pub authorization: ph_bytes,
@@ -357,8 +380,10 @@ pub unsafe extern "C" fn ph_smtp_server_reply(
     })
 }
 
-/// Answers PH_SMTP_AUTH.
+/// Answers a login: PH_SMTP_AUTH, PH_SMTP_AUTH_CRAM_MD5, PH_SMTP_AUTH_TOKEN, PH_SMTP_AUTH_OUTCOME; and with PH_AUTH_REFUSE or
+/// PH_AUTH_UNAVAILABLE every other question of a mechanism.
 ///
+/// Behaviour: a refusal is told to the client in the same words whether the name or the password is wrong.
 /// Parameters: session; verdict, PH_AUTH_ACCEPT, PH_AUTH_REFUSE or PH_AUTH_UNAVAILABLE.
 /// Returns: PH_OK or an error.
 /// Errors: PH_E_INVALID_ARGUMENT; PH_E_STATE when no event waits for this answer; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
@@ -377,7 +402,96 @@ pub unsafe extern "C" fn ph_smtp_server_auth(
             _ => return Err(Error::new(Kind::InvalidArgument, "verdict is none of PH_AUTH_...")),
         };
         // SAFETY: a live handle, one call at a time, as documented.
-        unsafe { answer(session, Awaits::Auth, |machine| machine.auth(verdict)) }
+        unsafe {
+            answer_if(
+                session,
+                |awaits| match awaits {
+                    Awaits::Auth(asks) => asks.decides() || verdict != Verdict::Accept,
+                    _ => false,
+                },
+                |machine| machine.auth(verdict.clone()),
+            )
+        }
+    })
+}
+
+/// Says which mechanisms are offered, where PH_OFFER_AUTH is given at all.
+///
+/// Behaviour: without this call PLAIN and LOGIN are offered. The other mechanisms ask more than whether a password is right: the
+/// host must answer their events. SCRAM-SHA-256-PLUS is offered only when one of the bindings is given. Call it before the first
+/// step, and again after ph_smtp_server_tls_started, which forgets the bindings.
+/// Parameters: session; mechanisms, PH_MECHANISM_... added up; tls_exporter, the channel's data of RFC 9266 (TLS 1.3: 32 octets
+/// exported with the label EXPORTER-Channel-Binding), or empty; tls_server_end_point, the hash of the server's certificate (RFC 5929 4), or
+/// empty.
+/// Returns: PH_OK or an error.
+/// Errors: PH_E_INVALID_ARGUMENT for bits that are not PH_MECHANISM_...; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+/// Ownership: everything is copied before the call returns.
+/// Thread: one at a time.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ph_smtp_server_set_mechanisms(
+    session: *mut ph_smtp_server,
+    mechanisms: u32,
+    tls_exporter: ph_bytes,
+    tls_server_end_point: ph_bytes,
+) -> ph_status {
+    boundary!(std::ptr::null_mut() => {
+        // SAFETY: pointers as documented, one call at a time.
+        unsafe {
+            let mechanisms = sasl::mechanisms_of(mechanisms)?;
+            let bindings = sasl::bindings_of(tls_exporter, tls_server_end_point)?;
+            required(session, "session")?.0.with(|session| {
+                session.machine.set_mechanisms(mechanisms, Some(bindings));
+                DONE
+            })
+        }
+    })
+}
+
+/// Answers PH_SMTP_AUTH_NONCE.
+///
+/// Parameters: session; nonce, 18 octets (PH_NONCE_SIZE) that nobody can foresee, drawn anew each time.
+/// Returns: PH_OK or an error.
+/// Errors: PH_E_INVALID_ARGUMENT for another length; PH_E_STATE when no event waits for this answer; PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+/// Ownership: everything is copied before the call returns.
+/// Thread: one at a time.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ph_smtp_server_auth_nonce(
+    session: *mut ph_smtp_server,
+    nonce: ph_bytes,
+) -> ph_status {
+    boundary!(std::ptr::null_mut() => {
+        // SAFETY: pointers as documented, one call at a time.
+        unsafe {
+            let nonce = sasl::nonce_of(nonce)?;
+            answer(session, Awaits::Auth(Asks::Nonce), |machine| machine.auth(Verdict::Nonce(nonce)))
+        }
+    })
+}
+
+/// Answers PH_SMTP_AUTH_SCRAM.
+///
+/// Parameters: session; keys, those of the login name, or of ph_scram_decoy; nonce, 18 octets (PH_NONCE_SIZE) that nobody can
+/// foresee, drawn anew each time.
+/// Returns: PH_OK or an error.
+/// Errors: PH_E_INVALID_ARGUMENT for keys that cannot be or a nonce of another length; PH_E_STATE when no event waits for this answer;
+/// PH_E_STRUCT_SIZE, PH_E_BUSY, PH_E_INTERNAL, PH_E_NULL.
+/// Ownership: everything is copied before the call returns.
+/// Thread: one at a time.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ph_smtp_server_auth_scram(
+    session: *mut ph_smtp_server,
+    keys: *const ph_scram_keys,
+    nonce: ph_bytes,
+) -> ph_status {
+    boundary!(std::ptr::null_mut() => {
+        // SAFETY: pointers as documented, one call at a time.
+        unsafe {
+            let verdict = sasl::scram_of(keys, nonce)?;
+            answer(session, Awaits::Auth(Asks::Scram), |machine| machine.auth(verdict))
+        }
     })
 }
 
@@ -561,9 +675,20 @@ unsafe fn answer(
     give: impl FnOnce(&mut Server),
 ) -> Result<ph_status> {
     // SAFETY: the caller's promise.
+    unsafe { answer_if(session, |awaits| awaits == wanted, give) }
+}
+
+/// # Safety
+/// As for [`answer`].
+unsafe fn answer_if(
+    session: *mut ph_smtp_server,
+    wanted: impl FnOnce(Awaits) -> bool,
+    give: impl FnOnce(&mut Server),
+) -> Result<ph_status> {
+    // SAFETY: the caller's promise.
     unsafe {
         required(session, "session")?.0.with(|session| {
-            if session.awaits != wanted {
+            if !wanted(session.awaits) {
                 return Err(Error::new(Kind::State, "no event waits for this answer"));
             }
             session.awaits = Awaits::Nothing;
@@ -731,12 +856,24 @@ fn event_for_c(next: &Next<Event<'_>>, text: &mut EventText) -> (ph_smtp_event, 
                 awaits = Awaits::Tls;
                 PH_SMTP_STARTTLS
             }
-            Event::Auth(Question::Verify { mechanism: _, authorization, login, password }) => {
-                awaits = Awaits::Auth;
-                shown.authorization = ph_bytes::new(authorization.as_bytes());
-                shown.login = ph_bytes::new(login.as_bytes());
-                shown.password = ph_bytes::new(password.as_bytes());
-                PH_SMTP_AUTH
+            Event::Auth(question) => {
+                let asked = Asked::new(question);
+                awaits = Awaits::Auth(asked.asks);
+                shown.login = asked.login;
+                shown.password = asked.secret;
+                shown.authorization = asked.authorization;
+                shown.data = asked.challenge;
+                if asked.proved {
+                    shown.flags |= PH_SMTP_FLAG_PROVED;
+                }
+                match asked.asks {
+                    Asks::Password => PH_SMTP_AUTH,
+                    Asks::Nonce => PH_SMTP_AUTH_NONCE,
+                    Asks::Scram => PH_SMTP_AUTH_SCRAM,
+                    Asks::CramMd5 => PH_SMTP_AUTH_CRAM_MD5,
+                    Asks::Token => PH_SMTP_AUTH_TOKEN,
+                    Asks::Outcome => PH_SMTP_AUTH_OUTCOME,
+                }
             }
             Event::Mail { from, parameters } => {
                 awaits = Awaits::Reply;

@@ -22,18 +22,30 @@
 //! Domains without regard to case and to a dot at the end; local parts, on our own domains, without
 //! regard to case; login names without regard to ASCII case. What was typed is kept for showing.
 //!
+//! # Passwords
+//! A password is kept as an Argon2id hash, and as SCRAM-SHA-256 keys (RFC 5802): with those a client can log in without
+//! showing the password. CRAM-MD5 needs a third form, which is nearly as good as the password itself to whoever steals
+//! the store; it is kept only of passwords that are set while [`Directory::keep_cram_md5`] is on, and goes with the next
+//! password that is set while it is off. Accounts of earlier releases have the hash alone; they get SCRAM keys at the next
+//! login that shows the password ([`Directory::verify`]).
+//! A name that nobody has is answered as one with a wrong password is: with the same work, and with decoy keys made of a
+//! secret that is on disk before the first true keys are.
+//!
 //! # Failure
 //! A failed write leaves the directory as it was. A row that is damaged, or newer than this program,
 //! fails [`Directory::load`] with its name: who cannot say who receives mail must not refuse any.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::codec::address::Address;
 use crate::error::{Error, Kind, Result};
+use crate::sasl::{CramMd5Keys, ScramKeys};
 use crate::store::{AccountId, Rows, Table};
 use crate::sync::{Mutex, RwLock};
 
+mod derived;
 mod name;
 mod password;
 mod row;
@@ -44,6 +56,7 @@ pub(crate) mod tests;
 pub use name::LOGIN_MAX;
 pub use password::{PASSWORD_MAX, PASSWORD_MIN, PasswordCost};
 
+use derived::Derived;
 use name::AddressKey;
 use row::{AccountRow, AliasRow, COUNTERS, DomainRow};
 use state::{Owner, State, Tangle};
@@ -126,6 +139,12 @@ pub struct Directory {
     cost: PasswordCost,
     /// Verified against when a name is not known, so that it takes as long.
     dummy: String,
+    /// The same for CRAM-MD5.
+    dummy_cram_md5: CramMd5Keys,
+    /// Decoy keys are made of it.
+    secret: [u8; 32],
+    /// Whether new passwords are kept for CRAM-MD5, too.
+    cram_md5: AtomicBool,
     state: RwLock<State>,
     /// Held by whoever changes something, across the write.
     change: Mutex<()>,
@@ -147,7 +166,26 @@ impl Directory {
     pub fn load_with_cost(rows: Arc<dyn Rows>, cost: PasswordCost) -> Result<Directory> {
         let dummy = password::dummy(cost)?;
         let state = read(rows.as_ref())?;
-        Ok(Directory { rows, cost, dummy, state: RwLock::new(state), change: Mutex::new(()) })
+        let secret = match state.counters.secret.as_deref() {
+            Some(text) => secret_of(text).ok_or_else(|| {
+                row::corrupt(Table::Value, COUNTERS, "its secret is not 64 hexadecimal digits")
+            })?,
+            // On disk with the first keys; until then nobody has any, and all names look the same.
+            None => {
+                let mut secret = [0; 32];
+                derived::random(&mut secret)?;
+                secret
+            }
+        };
+        let (state, change) = (RwLock::new(state), Mutex::new(()));
+        let (dummy_cram_md5, cram_md5) = (CramMd5Keys::derive(""), AtomicBool::new(false));
+        Ok(Directory { rows, cost, dummy, dummy_cram_md5, secret, cram_md5, state, change })
+    }
+
+    /// From now on passwords that are set are kept for CRAM-MD5 as well, or not. Off at the beginning. What is kept of a
+    /// password in that form lets whoever steals it log in with CRAM-MD5 until the password is changed.
+    pub fn keep_cram_md5(&self, keep: bool) {
+        self.cram_md5.store(keep, Ordering::Relaxed);
     }
 
     /// Adds a domain (folded).
@@ -207,6 +245,7 @@ impl Directory {
         self.check_free(&addresses, login, primary)?;
         // Slow: done before anybody has to wait for this change, and checked again after.
         let hash = password::hash(&new.password, self.cost)?;
+        let derived = self.derive(&new.password, &hash)?;
 
         let _turn = self.change.lock();
         self.check_free(&addresses, login, primary)?;
@@ -216,6 +255,7 @@ impl Directory {
             addresses: new.addresses.clone(),
             uid_validity,
             password: hash,
+            derived: Some(derived),
             more: Default::default(),
         };
         let account =
@@ -254,6 +294,7 @@ impl Directory {
         let names = std::iter::once(&account.login).chain(&account.addresses);
         password::check(password, names.map(String::as_str))?;
         let hash = password::hash(password, self.cost)?;
+        let derived = self.derive(password, &hash)?;
 
         let _turn = self.change.lock();
         let mut row = {
@@ -265,6 +306,8 @@ impl Directory {
             entry.row.clone()
         };
         row.password = hash;
+        row.derived = Some(derived);
+        self.keep_secret()?;
         self.rows.put(Table::Account, &row::account_key(account.id), &row::encode(&row)?)?;
         self.state.write().put_account(account.id, row);
         Ok(())
@@ -349,20 +392,103 @@ impl Directory {
 
     /// The account of this login name or (when no login name is the same) primary address if the password is right.
     /// Takes as long for an unknown name as for a wrong password. Slow on purpose (Argon2id): call it on a worker thread.
+    ///
+    /// An account without SCRAM keys gets them now that its password is known. When they cannot be written the login
+    /// succeeds all the same.
     pub fn verify(&self, login: &str, password: &str) -> Option<Arc<Account>> {
         // Nothing is locked while the hash is computed.
         let found = {
             let state = self.state.read();
-            state
-                .account_of_name(&name::login_key(login))
-                .map(|entry| (entry.account.clone(), entry.row.password.clone()))
+            state.account_of_login(login).map(|entry| {
+                let lacks_keys = entry.derived.scram.is_none();
+                (entry.account.clone(), entry.row.password.clone(), lacks_keys)
+            })
         };
-        let (account, hash) = match found {
-            Some((account, hash)) => (Some(account), hash),
-            None => (None, self.dummy.clone()),
+        let (account, hash, lacks_keys) = match found {
+            Some((account, hash, lacks_keys)) => (Some(account), hash, lacks_keys),
+            None => (None, self.dummy.clone(), false),
         };
         let right = password::verify(password, &hash);
-        account.filter(|_| right)
+        let account = account.filter(|_| right)?;
+        if lacks_keys && let Err(error) = self.complete(account.id, &hash, password) {
+            tracing::warn!(%error, login = %account.login.escape_debug(), "no SCRAM keys kept");
+        }
+        Some(account)
+    }
+
+    /// What verifies this login name's password by SCRAM-SHA-256. For a name that nobody has, and for an account without
+    /// keys, keys that fit no password and are always the same.
+    pub fn scram_keys(&self, login: &str) -> ScramKeys {
+        let decoy = ScramKeys::decoy(
+            &self.secret,
+            &name::login_key(login),
+            self.cost.scram_iterations.get(),
+        );
+        let state = self.state.read();
+        let known = state.account_of_login(login).and_then(|entry| entry.derived.scram.clone());
+        known.unwrap_or(decoy)
+    }
+
+    /// The account of this login name if the digest is that of its password (RFC 2195). `None` also when the password was
+    /// set while [`Directory::keep_cram_md5`] was off. Does the same work for a name that nobody has.
+    pub fn verify_cram_md5(
+        &self,
+        login: &str,
+        challenge: &str,
+        digest: &str,
+    ) -> Option<Arc<Account>> {
+        let found = {
+            let state = self.state.read();
+            state
+                .account_of_login(login)
+                .map(|entry| (entry.account.clone(), entry.derived.cram_md5.clone()))
+        };
+        let (account, keys) = found.unzip();
+        let keys = keys.flatten();
+        let right = keys.as_ref().unwrap_or(&self.dummy_cram_md5).verify(challenge, digest);
+        account.filter(|_| right && keys.is_some())
+    }
+
+    /// The account of this login name or primary address, for a login that was verified by other means.
+    pub fn account_of_login(&self, login: &str) -> Option<Arc<Account>> {
+        self.state.read().account_of_login(login).map(|entry| entry.account.clone())
+    }
+
+    /// Keys for a password with this hash. Slow on purpose.
+    fn derive(&self, password: &str, hash: &str) -> Result<derived::DerivedRow> {
+        Derived::row(password, hash, self.cost, self.cram_md5.load(Ordering::Relaxed))
+    }
+
+    /// Gives an account the keys that it lacks, if its password is still the one with this hash.
+    fn complete(&self, id: AccountId, hash: &str, password: &str) -> Result<()> {
+        let derived = self.derive(password, hash)?;
+        let _turn = self.change.lock();
+        let mut row = {
+            let state = self.state.read();
+            match state.account(id) {
+                Some(entry) if entry.row.password == hash && entry.derived.scram.is_none() => {
+                    entry.row.clone()
+                }
+                _ => return Ok(()),
+            }
+        };
+        row.derived = Some(derived);
+        self.keep_secret()?;
+        self.rows.put(Table::Account, &row::account_key(id), &row::encode(&row)?)?;
+        self.state.write().put_account(id, row);
+        Ok(())
+    }
+
+    /// The secret is on disk when this returns. The caller has the turn.
+    fn keep_secret(&self) -> Result<()> {
+        let mut counters = self.state.read().counters.clone();
+        if counters.secret.is_some() {
+            return Ok(());
+        }
+        counters.secret = Some(secret_text(&self.secret));
+        self.rows.put(Table::Value, COUNTERS, &row::encode(&counters)?)?;
+        self.state.write().counters = counters;
+        Ok(())
     }
 
     /// The account that has this address, or the error that names it.
@@ -441,6 +567,7 @@ impl Directory {
         let calendar = calendar.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0);
         let above = counters.uid_validity.checked_add(1).ok_or_else(used_up)?;
         counters.uid_validity = calendar.max(above);
+        counters.secret.get_or_insert_with(|| secret_text(&self.secret));
         let uid_validity = counters.uid_validity;
         self.rows.put(Table::Value, COUNTERS, &row::encode(&counters)?)?;
         self.state.write().counters = counters;
@@ -529,6 +656,14 @@ fn read(rows: &dyn Rows) -> Result<State> {
         state.put_alias(folded, row, targets);
     }
     Ok(state)
+}
+
+fn secret_text(secret: &[u8; 32]) -> String {
+    blake3::Hash::from_bytes(*secret).to_hex().to_string()
+}
+
+fn secret_of(text: &str) -> Option<[u8; 32]> {
+    blake3::Hash::from_hex(text).ok().map(|hash| *hash.as_bytes())
 }
 
 fn no_account(address: &str) -> Error {

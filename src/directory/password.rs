@@ -7,11 +7,15 @@
 //! The memory that Argon2 fills is cleared after use. Passwords themselves are borrowed from the
 //! caller here, never kept.
 
+use std::num::NonZeroU32;
+
 use argon2::password_hash::CustomizedPasswordHasher;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, Params, PasswordVerifier};
 
+use super::derived::random;
 use crate::error::{Error, Kind, Result};
+use crate::sasl;
 
 /// Fewest characters of a new password.
 pub const PASSWORD_MIN: usize = 8;
@@ -35,17 +39,30 @@ pub struct PasswordCost {
     pub passes: u32,
     /// Lanes.
     pub lanes: u32,
+    /// Iterations of the SCRAM keys that are kept besides: each client pays them at each login, and who has stolen the
+    /// store pays them, and not the memory, for each password that is tried out.
+    pub scram_iterations: NonZeroU32,
 }
 
 impl Default for PasswordCost {
     fn default() -> Self {
-        PasswordCost { memory_kib: 19_456, passes: 2, lanes: 1 }
+        PasswordCost {
+            memory_kib: 19_456,
+            passes: 2,
+            lanes: 1,
+            scram_iterations: NonZeroU32::new(sasl::ITERATIONS).unwrap_or(NonZeroU32::MIN),
+        }
     }
 }
 
 impl PasswordCost {
-    /// The least that Argon2 accepts: for tests that make many accounts.
-    pub const LEAST: PasswordCost = PasswordCost { memory_kib: 8, passes: 1, lanes: 1 };
+    /// The least that Argon2 and the clients of SCRAM accept: for tests that make many accounts.
+    pub const LEAST: PasswordCost = PasswordCost {
+        memory_kib: 8,
+        passes: 1,
+        lanes: 1,
+        scram_iterations: NonZeroU32::new(4096).unwrap(),
+    };
 
     fn parameters(self) -> Result<Params> {
         if self.memory_kib > MEMORY_MAX_KIB || self.passes > PASSES_MAX || self.lanes > LANES_MAX {
@@ -88,9 +105,7 @@ pub(super) fn check<'n>(password: &str, names: impl Iterator<Item = &'n str>) ->
 /// Hashes a password with a new random salt.
 pub(super) fn hash(password: &str, cost: PasswordCost) -> Result<String> {
     let mut salt = [0u8; 16];
-    getrandom::fill(&mut salt).map_err(|error| {
-        Error::new(Kind::Io, format!("no randomness for a password's salt: {error}"))
-    })?;
+    random(&mut salt)?;
     let hash: PasswordHash = Argon2::default()
         .hash_password_with_params(password.as_bytes(), &salt, cost.parameters()?)
         .map_err(|error| Error::new(Kind::Internal, format!("cannot hash a password: {error}")))?;
@@ -119,7 +134,7 @@ pub(super) fn is_usable(hash: &str) -> bool {
 /// A hash of this cost that no password has: verifying against it takes as long as against any other.
 pub(super) fn dummy(cost: PasswordCost) -> Result<String> {
     cost.parameters()?;
-    let PasswordCost { memory_kib, passes, lanes } = cost;
+    let PasswordCost { memory_kib, passes, lanes, .. } = cost;
     // 16 octets of salt and 32 of hash, all zero, in base64 without padding.
     let (salt, hash) = ("A".repeat(22), "A".repeat(43));
     Ok(format!("$argon2id$v=19$m={memory_kib},t={passes},p={lanes}${salt}${hash}"))
@@ -173,7 +188,7 @@ mod tests {
             assert!(!is_usable(&text), "{text}");
         }
         assert!(
-            hash("correct horse", PasswordCost { memory_kib: 1 << 30, passes: 1, lanes: 1 })
+            hash("correct horse", PasswordCost { memory_kib: 1 << 30, ..PasswordCost::LEAST })
                 .is_err()
         );
     }

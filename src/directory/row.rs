@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::derived::DerivedRow;
 use crate::error::{Error, Kind, Result};
 use crate::store::{AccountId, Table};
 
@@ -38,6 +39,9 @@ pub(super) struct AccountRow {
     pub(super) uid_validity: u32,
     /// The password's hash: a PHC string.
     pub(super) password: String,
+    /// What else is derived from the password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) derived: Option<DerivedRow>,
     #[serde(flatten)]
     pub(super) more: Map<String, Value>,
 }
@@ -60,6 +64,9 @@ pub(super) struct Counters {
     pub(super) next_account: u32,
     /// The highest UIDVALIDITY that was given.
     pub(super) uid_validity: u32,
+    /// What decoy keys for unknown names are made of: 64 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) secret: Option<String>,
     #[serde(flatten)]
     pub(super) more: Map<String, Value>,
 }

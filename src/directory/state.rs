@@ -17,10 +17,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::derived::Derived;
 use super::name::{self, AddressKey, POSTMASTER};
 use super::row::{AccountRow, AliasRow, Counters};
 use super::{ALIAS_DEPTH, ALIAS_WIDTH, Account, Alias, Resolution};
 use crate::codec::address::Address;
+use crate::sasl;
 use crate::store::AccountId;
 
 /// Who owns an address.
@@ -34,6 +36,8 @@ pub(super) enum Owner {
 pub(super) struct AccountEntry {
     pub(super) account: Arc<Account>,
     pub(super) row: AccountRow,
+    /// What the row's keys are, read.
+    pub(super) derived: Derived,
 }
 
 /// An alias with its targets parsed.
@@ -89,6 +93,12 @@ impl State {
         self.accounts.get(&id)
     }
 
+    /// The account that a login name means: as it was sent, or else as SASLprep makes it.
+    pub(super) fn account_of_login(&self, login: &str) -> Option<&AccountEntry> {
+        self.account_of_name(&name::login_key(login))
+            .or_else(|| self.account_of_name(&name::login_key(&sasl::prep::prepare(login))))
+    }
+
     /// The account with this folded login name or primary address.
     pub(super) fn account_of_name(&self, name: &str) -> Option<&AccountEntry> {
         self.accounts.get(self.names.get(name)?)
@@ -113,13 +123,14 @@ impl State {
         for name in Self::names_of(&row) {
             self.names.insert(name, id);
         }
+        let derived = Derived::read(row.derived.as_ref(), &row.password);
         let account = Arc::new(Account {
             id,
             login: row.login.clone(),
             addresses: row.addresses.clone(),
             uid_validity: row.uid_validity,
         });
-        self.accounts.insert(id, AccountEntry { account: account.clone(), row });
+        self.accounts.insert(id, AccountEntry { account: account.clone(), derived, row });
         account
     }
 

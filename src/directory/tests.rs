@@ -602,3 +602,143 @@ fn lookups_go_on_while_a_change_waits_for_the_disk() {
         })
         .unwrap();
 }
+
+/// Whether a client that types this password gets in by SCRAM with these keys.
+fn scram_fits(keys: &ScramKeys, password: &str) -> bool {
+    let salt = keys.salt.clone();
+    let iterations = std::num::NonZeroU32::new(keys.iterations).unwrap();
+    ScramKeys::derive(password, &salt, iterations) == *keys
+}
+
+/// The account rows, as a release wrote them that knew of no keys.
+fn strip_keys(rows: &MemoryRows) {
+    for ((table, _), value) in rows.tables.lock().iter_mut() {
+        let mut json: serde_json::Value = serde_json::from_slice(value).unwrap();
+        let members = json.as_object_mut().unwrap();
+        match table {
+            Table::Account => drop(members.remove("derived").expect("keys")),
+            Table::Value => drop(members.remove("secret").expect("a secret")),
+            _ => {}
+        }
+        *value = serde_json::to_vec(&json).unwrap();
+    }
+}
+
+#[test]
+fn a_new_password_comes_with_scram_keys() {
+    let (rows, directory) = house();
+    add(&directory, &["carol@example.test"], Some("carol")).unwrap();
+    let keys = directory.scram_keys("CAROL");
+    assert_eq!(keys, directory.scram_keys("carol@example.test"), "one account, one salt");
+    assert!(scram_fits(&keys, "correct horse") && !scram_fits(&keys, "wrong horse"));
+    directory.set_password("carol@example.test", "another horse").unwrap();
+    let changed = directory.scram_keys("carol");
+    assert!(changed.salt != keys.salt && scram_fits(&changed, "another horse"));
+    assert_eq!(load(&rows).scram_keys("carol"), changed);
+}
+
+#[test]
+fn a_name_that_nobody_has_gets_the_same_decoy_for_ever() {
+    let (rows, directory) = house();
+    let decoy = directory.scram_keys("Nobody@example.test");
+    assert_eq!(decoy, directory.scram_keys("nobody@EXAMPLE.test"), "case does not tell");
+    assert_eq!(decoy, load(&rows).scram_keys("nobody@example.test"), "nor does a restart");
+    assert_ne!(decoy.salt, directory.scram_keys("nobody").salt);
+    let real = directory.scram_keys("postmaster@example.test");
+    assert_eq!((decoy.salt.len(), decoy.iterations), (real.salt.len(), real.iterations));
+    let (_, other) = house();
+    assert_ne!(decoy, other.scram_keys("nobody@example.test"), "each instance has its own");
+}
+
+#[test]
+fn an_account_without_keys_gets_them_when_its_password_is_shown() {
+    let (rows, _) = house();
+    strip_keys(&rows);
+    let directory = load(&rows);
+    let name = "postmaster@example.test";
+    assert!(!scram_fits(&directory.scram_keys(name), "correct horse"), "a decoy");
+    assert!(directory.verify(name, "wrong horse").is_none());
+    assert!(!scram_fits(&directory.scram_keys(name), "correct horse"), "still");
+    assert!(directory.verify(name, "correct horse").is_some());
+    let keys = directory.scram_keys(name);
+    assert!(scram_fits(&keys, "correct horse"));
+    let again = load(&rows);
+    assert_eq!(again.scram_keys(name), keys);
+    assert_eq!(again.scram_keys("nobody"), directory.scram_keys("nobody"), "the secret was kept");
+    let writes = rows.writes.load(Ordering::Relaxed);
+    assert!(directory.verify(name, "correct horse").is_some());
+    assert_eq!(rows.writes.load(Ordering::Relaxed), writes, "once is enough");
+}
+
+#[test]
+fn a_login_succeeds_when_its_new_keys_cannot_be_written() {
+    let (rows, _) = house();
+    strip_keys(&rows);
+    let directory = load(&rows);
+    for left in 0..2 {
+        rows.fail_after(Some(left));
+        let name = "postmaster@example.test";
+        assert!(directory.verify(name, "correct horse").is_some());
+        assert!(!scram_fits(&directory.scram_keys(name), "correct horse"), "not on disk, not seen");
+    }
+}
+
+#[test]
+fn keys_of_a_password_that_an_older_release_replaced_are_worth_nothing() {
+    let (rows, directory) = house();
+    let name = "postmaster@example.test";
+    // An older release keeps members that it does not know.
+    for ((table, _), value) in rows.tables.lock().iter_mut() {
+        if *table == Table::Account {
+            let mut json: serde_json::Value = serde_json::from_slice(value).unwrap();
+            let hash = password::hash("another horse", PasswordCost::LEAST).unwrap();
+            json["password"] = hash.into();
+            *value = serde_json::to_vec(&json).unwrap();
+        }
+    }
+    let old = directory.scram_keys(name);
+    let directory = load(&rows);
+    assert!(scram_fits(&old, "correct horse"));
+    assert!(!scram_fits(&directory.scram_keys(name), "correct horse"));
+    assert!(directory.verify(name, "another horse").is_some());
+    assert!(scram_fits(&directory.scram_keys(name), "another horse"));
+}
+
+/// A client's digest for a password (RFC 2195).
+fn digest(password: &str, challenge: &str) -> String {
+    use crate::sasl::client::{Channel, Credentials, Exchange};
+    let secret = zeroize::Zeroizing::new(password.to_owned());
+    let credentials = Credentials { login: "x".into(), secret, ..Credentials::default() };
+    let mechanism = crate::sasl::Mechanism::CramMd5;
+    let mut client = Exchange::new(mechanism, credentials, [0; 18], Channel::Unbound).unwrap();
+    let response = client.respond(challenge.as_bytes()).unwrap();
+    String::from_utf8(response.to_vec()).unwrap().split_off(2)
+}
+
+#[test]
+fn cram_md5_is_kept_of_passwords_that_are_set_while_it_is_asked_for() {
+    let (rows, directory) = house();
+    let (name, challenge) = ("postmaster@example.test", "<1@example.test>");
+    let right = digest("correct horse", challenge);
+    assert!(directory.verify_cram_md5(name, challenge, &right).is_none(), "off when it was set");
+    directory.keep_cram_md5(true);
+    assert!(directory.verify_cram_md5(name, challenge, &right).is_none(), "still the old one");
+    directory.set_password(name, "another horse").unwrap();
+    let right = digest("another horse", challenge);
+    assert!(directory.verify_cram_md5(name, challenge, &right).is_some());
+    assert!(directory.verify_cram_md5(name, "<2@example.test>", &right).is_none());
+    assert!(directory.verify_cram_md5("nobody", challenge, &digest("", challenge)).is_none());
+    let directory = load(&rows);
+    assert!(directory.verify_cram_md5(name, challenge, &right).is_some());
+    directory.set_password(name, "another horse").unwrap();
+    assert!(directory.verify_cram_md5(name, challenge, &right).is_none(), "gone with the password");
+}
+
+#[test]
+fn a_login_name_is_found_as_sent_and_as_prepared() {
+    let (_, directory) = house();
+    add(&directory, &["u@example.test"], Some("\u{fc}ber")).unwrap();
+    assert!(directory.account_of_login("u\u{308}ber").is_some(), "composed by SASLprep");
+    assert!(directory.verify("u\u{308}ber", "correct horse").is_some());
+    assert!(directory.account_of_login("uber").is_none());
+}

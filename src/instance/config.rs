@@ -18,8 +18,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
-use crate::policy::{PlaintextLogin, Rules};
+use crate::policy::Rules;
 use crate::pop3::server::Limits as Pop3Limits;
+use crate::sasl::Mechanisms;
 use crate::smtp::server::Limits as SmtpLimits;
 use crate::store::OpenOptions;
 use crate::vfs::{self, Fs};
@@ -30,8 +31,10 @@ mod read;
 mod template;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 
 pub(super) use template::template;
+pub use tls::{CertificateFiles, ClientCertificate, TlsConfig};
 
 /// The file's name in the instance's directory; its presence makes a directory an instance.
 pub const FILE: &str = "posthouse.toml";
@@ -157,10 +160,12 @@ pub struct Config {
     pub hostname: String,
     /// The listeners.
     pub listeners: Vec<ListenerConfig>,
-    /// Certificate chain and private key, PEM files.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Certificates, and what is demanded of TLS; `None`: no TLS.
+    pub tls: Option<TlsConfig>,
     /// The rules of policy.
     pub rules: Rules,
+    /// The mechanisms that AUTH offers.
+    pub mechanisms: Mechanisms,
     /// Bounds of SMTP sessions.
     pub smtp: SmtpLimits,
     /// Bounds of POP3 sessions.
@@ -185,12 +190,8 @@ impl Config {
             hostname: hostname.to_owned(),
             listeners: Vec::new(),
             tls: None,
-            rules: Rules {
-                relay_networks: Vec::new(),
-                plaintext_login: PlaintextLogin::Loopback,
-                connections: 4096,
-                connections_per_address: 256,
-            },
+            rules: Rules::default(),
+            mechanisms: Mechanisms::DEFAULT,
             smtp: SmtpLimits::default(),
             pop3: Pop3Limits::default(),
             drain_millis: 30_000,

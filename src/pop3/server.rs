@@ -38,7 +38,7 @@ use super::command;
 use super::maildrop::Marks;
 use super::reply::{code, line};
 use crate::codec::line::{Fault, Frame, Framer};
-use crate::sasl::{self, Exchange, Mechanism};
+use crate::sasl::{self, Exchange, Mechanism, Verdict};
 use crate::session::{Next, Session, Step};
 use crate::time::Time;
 
@@ -49,7 +49,7 @@ mod transaction;
 
 pub use super::maildrop::{Entry, Maildrop};
 
-use authorization::Login;
+use authorization::{Choice, Login};
 use transaction::{Body, Listing};
 
 /// What is the same for all connections of a listener.
@@ -156,6 +156,7 @@ pub struct Server {
     active: Time,
     /// The name that USER gave, until PASS.
     user: Option<Box<str>>,
+    choice: Choice,
     failures: u32,
     login_failures: u32,
     maildrop: Maildrop,
@@ -180,6 +181,8 @@ enum State {
     Authorization,
     /// The client's next line in an AUTH exchange is awaited (RFC 5034 4).
     Exchange(Box<Exchange>),
+    /// The caller answered a question of the exchange: its next challenge is due.
+    Challenge(Box<Exchange>),
     /// The verdict on a login is awaited.
     AwaitLogin(Box<Login>),
     /// The maildrop is open: the reply is due.
@@ -231,6 +234,7 @@ impl Server {
             framer: Framer::default(),
             active: now,
             user: None,
+            choice: Choice::default(),
             failures: 0,
             login_failures: 0,
             maildrop: Maildrop::default(),
@@ -263,13 +267,20 @@ impl Server {
         if matches!(self.state, State::AwaitTls) {
             self.offer = offer;
             self.framer = Framer::default();
+            self.choice.forget_channel();
             self.set_state(if unread.is_empty() { State::Secured } else { State::Injected });
         }
     }
 
-    /// The login is right and the maildrop is locked for this session. An answer to [`Event::Auth`].
+    /// The login is right and the maildrop is locked for this session. An answer to [`Event::Auth`], when its question
+    /// [decides](sasl::Question); to another question it is as [`Denial::Temporary`], and to an outcome that is a failure
+    /// as [`Denial::Credentials`].
     pub fn opened(&mut self, mut maildrop: Maildrop) {
         if matches!(self.state, State::AwaitLogin(_)) {
+            if let Some(denial) = self.objection() {
+                self.set_state(State::Denied(denial));
+                return;
+            }
             maildrop.entries.shrink_to_fit();
             self.marks = Marks::of(&maildrop.entries);
             self.maildrop = maildrop;
@@ -279,8 +290,13 @@ impl Server {
 
     /// The login does not open a maildrop. An answer to [`Event::Auth`].
     pub fn denied(&mut self, denial: Denial) {
-        if matches!(self.state, State::AwaitLogin(_)) {
-            self.set_state(State::Denied(denial));
+        if !matches!(self.state, State::AwaitLogin(_)) {
+            return;
+        }
+        match denial {
+            // A token that is refused is told in one more challenge.
+            Denial::Credentials => self.bring(Verdict::Refuse, denial),
+            Denial::InUse | Denial::Temporary => self.set_state(State::Denied(denial)),
         }
     }
 
@@ -395,6 +411,16 @@ impl Server {
                     self.active = now;
                     self.set_state(State::Authorization);
                     self.deny(denial, out);
+                }
+                State::Challenge(_) => {
+                    self.active = now;
+                    let State::Challenge(exchange) =
+                        std::mem::replace(&mut self.state, State::Authorization)
+                    else {
+                        continue;
+                    };
+                    self.set_state(State::Exchange(exchange));
+                    self.challenge(out);
                 }
                 State::Updated(all_removed) => {
                     match all_removed {
@@ -521,12 +547,10 @@ impl Server {
         }
         if self.offer.login {
             line(out, format_args!("USER"));
-            out.extend_from_slice(b"SASL");
-            for mechanism in Mechanism::ALL {
-                out.push(b' ');
-                out.extend_from_slice(mechanism.name().as_bytes());
+            let mechanisms = self.choice.mechanisms();
+            if !mechanisms.is_empty() {
+                line(out, format_args!("SASL {}", mechanisms.names()));
             }
-            out.extend_from_slice(b"\r\n");
         }
         // Only where it is valid (RFC 2595 4).
         if self.offers_stls() && !matches!(self.state, State::Transaction) {

@@ -1,50 +1,100 @@
-//! SASL mechanisms as machines without I/O (RFC 4422): PLAIN (RFC 4616), LOGIN.
+//! SASL mechanisms as machines without I/O (RFC 4422): PLAIN (RFC 4616), LOGIN, CRAM-MD5 (RFC 2195), SCRAM-SHA-256 and
+//! SCRAM-SHA-256-PLUS (RFC 5802, 7677), OAUTHBEARER (RFC 7628), XOAUTH2.
 //!
-//! A server machine collects what the client sends and asks its caller one [`Question`]; the caller
-//! looks up and verifies, and answers.
+//! # Method
+//! An [`Exchange`] is one authentication from the server's side; [`client::Exchange`] is the other side. The protocol
+//! (SMTP's AUTH, POP3's AUTH) frames and decodes the lines and hands the client's responses in. Each brings a
+//! [`Progress`]: a challenge to send, or a [`Question`] for the caller, who looks up, verifies, draws a nonce, and answers
+//! with a [`Verdict`], which brings the next [`Progress`]. Nothing here is random: nonces come with the answers.
 //!
-//! An [`Exchange`] is one authentication. The protocol (SMTP's AUTH, POP3's AUTH) frames and decodes the lines and
-//! hands the client's responses in; each brings a [`Progress`]: a challenge to send, the question to ask, or the
-//! finding that the response is malformed, which ends the exchange. What the client sent is wiped from memory when
-//! the exchange is dropped. The caller bounds the responses by bounding its lines.
+//! ```text
+//! PLAIN, LOGIN          Verify
+//! CRAM-MD5              Nonce, CramMd5
+//! SCRAM                 Scram, Outcome
+//! OAUTHBEARER, XOAUTH2  Token
+//! ```
 //!
-//! Names and passwords are UTF-8 and pass as they are, without SASLprep: PLAIN leaves the preparation to the side
-//! that verifies. NUL never passes. An empty login name or password is malformed (RFC 4616 2 asks for one character).
+//! # Invariants
+//! - Every exchange whose responses were well-formed ends with one question that decides (`Verify`, `CramMd5`, `Token`,
+//!   `Outcome`), also when it is already known that it has failed, so that the caller hears of every login that failed.
+//!   An `Accept` to any other question, or to an `Outcome` with a failure, authenticates nobody.
+//! - A malformed response ends the exchange.
+//! - Passwords, tokens and keys are wiped from memory when the exchange is dropped. The caller bounds the responses by
+//!   bounding its lines.
+//!
+//! Names and passwords are UTF-8. PLAIN and LOGIN leave their preparation to the side that verifies; SCRAM prepares
+//! passwords ([`prep`]), and hands out names as they came. NUL never passes. An empty login name or password is malformed
+//! (RFC 4616 2 asks for one character).
 
 use std::fmt;
 
-use zeroize::Zeroizing;
+pub mod client;
+mod cram_md5;
+mod crypto;
+mod md5;
+mod mechanism;
+mod password;
+pub mod prep;
+mod scram;
+#[cfg(test)]
+mod tests;
+mod token;
 
-/// A mechanism.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mechanism {
-    /// RFC 4616.
-    Plain,
-    /// The old Microsoft mechanism: user name and password asked one after the other.
-    Login,
+pub use cram_md5::CramMd5Keys;
+pub use mechanism::{Mechanism, Mechanisms};
+pub use scram::{ITERATIONS, SALT_MAX, ScramKeys};
+
+/// Octets that nobody can foresee, drawn anew for each exchange.
+pub type Nonce = [u8; 18];
+
+/// A nonce as text: 24 characters of Base64, among which there is no comma.
+fn nonce_text(nonce: &Nonce) -> String {
+    let mut text = String::new();
+    crate::codec::base64::encode(nonce, &mut text);
+    text
 }
 
-impl Mechanism {
-    /// Every mechanism, the preferred first: the order in which they are offered.
-    pub const ALL: &'static [Mechanism] = &[Mechanism::Plain, Mechanism::Login];
+/// What ties an exchange to its TLS channel (RFC 5056): the data of each binding type, empty when it is not there.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Bindings {
+    /// `tls-exporter` (RFC 9266): 32 octets.
+    pub exporter: Vec<u8>,
+    /// `tls-server-end-point` (RFC 5929 4): the hash of the server's certificate.
+    pub end_point: Vec<u8>,
+}
 
-    /// The registered name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Mechanism::Plain => "PLAIN",
-            Mechanism::Login => "LOGIN",
-        }
+impl Bindings {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.exporter.is_empty() && self.end_point.is_empty()
     }
 
-    /// The mechanism with this name, in any case.
-    pub fn from_name(name: &[u8]) -> Option<Mechanism> {
-        Mechanism::ALL.iter().copied().find(|m| m.name().as_bytes().eq_ignore_ascii_case(name))
+    /// The data of a binding type.
+    fn named(&self, name: &str) -> Option<&[u8]> {
+        let data = match name {
+            "tls-exporter" => &self.exporter,
+            "tls-server-end-point" => &self.end_point,
+            _ => return None,
+        };
+        (!data.is_empty()).then_some(data)
+    }
+
+    /// Octets of memory on the heap.
+    pub fn memory_bytes(&self) -> usize {
+        self.exporter.capacity() + self.end_point.capacity()
     }
 }
 
-/// What a mechanism asks its caller. Its `Debug` form does not show the password.
+impl fmt::Debug for Bindings {
+    /// Shows no data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bindings").finish_non_exhaustive()
+    }
+}
+
+/// What a mechanism asks its caller. Its `Debug` form shows no password, digest or token.
 pub enum Question<'a> {
-    /// Is this the password of this login name?
+    /// Is this the password of this login name? *Decides.*
     Verify {
         /// The mechanism in use.
         mechanism: Mechanism,
@@ -55,21 +105,100 @@ pub enum Question<'a> {
         /// The password.
         password: &'a str,
     },
+    /// A nonce is needed: [`Verdict::Nonce`].
+    Nonce {
+        /// The mechanism in use.
+        mechanism: Mechanism,
+    },
+    /// Which keys verify this login name's password? [`Verdict::Scram`]; for names that nobody has, with
+    /// [`ScramKeys::decoy`]. `Refuse` tells the client that there is no such name.
+    Scram {
+        /// The mechanism in use.
+        mechanism: Mechanism,
+        /// On whose behalf to act; empty: the login name's own.
+        authorization: &'a str,
+        /// The login name.
+        login: &'a str,
+    },
+    /// Is this the digest for this challenge? [`CramMd5Keys::verify`] tells. *Decides.*
+    CramMd5 {
+        /// The login name.
+        login: &'a str,
+        /// What we sent.
+        challenge: &'a str,
+        /// What the client made of it: 32 hexadecimal digits.
+        digest: &'a str,
+    },
+    /// May the bearer of this token log in? *Decides.*
+    Token {
+        /// The mechanism in use.
+        mechanism: Mechanism,
+        /// The login name; empty (OAUTHBEARER only): the one that the token says.
+        login: &'a str,
+        /// The token.
+        token: &'a str,
+        /// The host that the client believes to talk to; may be empty.
+        host: &'a str,
+        /// Its port; 0: not said.
+        port: u16,
+    },
+    /// The client has proved that it knows the password, or has failed to. *Decides*: the account may still be refused.
+    /// To a failure every answer but `Unavailable` refuses.
+    Outcome {
+        /// The mechanism in use.
+        mechanism: Mechanism,
+        /// On whose behalf to act; empty: the login name's own.
+        authorization: &'a str,
+        /// The login name.
+        login: &'a str,
+        /// Why it failed, for the log; `None`: proved.
+        failure: Option<&'static str>,
+    },
 }
 
 impl fmt::Debug for Question<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Question::Verify { mechanism, authorization, login, password: _ } = self;
-        f.debug_struct("Verify")
-            .field("mechanism", mechanism)
-            .field("authorization", authorization)
-            .field("login", login)
-            .finish_non_exhaustive()
+        match self {
+            Question::Verify { mechanism, authorization, login, password: _ } => f
+                .debug_struct("Verify")
+                .field("mechanism", mechanism)
+                .field("authorization", authorization)
+                .field("login", login)
+                .finish_non_exhaustive(),
+            Question::Nonce { mechanism } => {
+                f.debug_struct("Nonce").field("mechanism", mechanism).finish()
+            }
+            Question::Scram { mechanism, authorization, login } => f
+                .debug_struct("Scram")
+                .field("mechanism", mechanism)
+                .field("authorization", authorization)
+                .field("login", login)
+                .finish(),
+            Question::CramMd5 { login, challenge, digest: _ } => f
+                .debug_struct("CramMd5")
+                .field("login", login)
+                .field("challenge", challenge)
+                .finish_non_exhaustive(),
+            Question::Token { mechanism, login, token: _, host, port } => f
+                .debug_struct("Token")
+                .field("mechanism", mechanism)
+                .field("login", login)
+                .field("host", host)
+                .field("port", port)
+                .finish_non_exhaustive(),
+            Question::Outcome { mechanism, authorization, login, failure } => f
+                .debug_struct("Outcome")
+                .field("mechanism", mechanism)
+                .field("authorization", authorization)
+                .field("login", login)
+                .field("failure", failure)
+                .finish(),
+        }
     }
 }
 
-/// The caller's answer to a [`Question`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The caller's answer to a [`Question`]. One that does not fit the question counts as `Unavailable`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The client is who it says.
     Accept,
@@ -77,50 +206,82 @@ pub enum Verdict {
     Refuse,
     /// It cannot be told now (the directory is not there, too many at once).
     Unavailable,
+    /// The answer to [`Question::Nonce`].
+    Nonce(Nonce),
+    /// The answer to [`Question::Scram`].
+    Scram(Box<ScramKeys>, Nonce),
+}
+
+impl Verdict {
+    /// What it means to a question that decides.
+    fn plain(self) -> Progress {
+        match self {
+            Verdict::Accept => Progress::Accepted,
+            Verdict::Refuse => Progress::Refused,
+            Verdict::Unavailable | Verdict::Nonce(_) | Verdict::Scram(..) => Progress::Unavailable,
+        }
+    }
 }
 
 /// What comes next in an [`Exchange`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Send this challenge (not yet Base64) and hand in the client's response.
-    Challenge(&'static str),
-    /// All is there: ask [`Exchange::question`].
+    /// Send [`Exchange::challenge`] (not yet Base64) and hand in the client's response.
+    Challenge,
+    /// Ask [`Exchange::question`] and bring the answer.
     Ask,
     /// The response does not have the mechanism's form. The exchange is over.
     Malformed,
+    /// The client is authenticated. The exchange is over.
+    Accepted,
+    /// The client is not authenticated. The exchange is over.
+    Refused,
+    /// It cannot be told now. The exchange is over.
+    Unavailable,
+}
+
+/// One mechanism's side of an [`Exchange`], which keeps the turns: `respond` comes after a challenge or at the beginning,
+/// `answer` after `Ask`.
+trait Machine: Send {
+    fn start(&mut self) -> Progress;
+    fn respond(&mut self, response: &[u8]) -> Option<Progress>;
+    fn answer(&mut self, verdict: Verdict) -> Progress {
+        verdict.plain()
+    }
+    fn question(&self) -> Question<'_>;
+    fn challenge(&self) -> &[u8];
+    fn memory_bytes(&self) -> usize;
 }
 
 /// One authentication, from the server's side.
 pub struct Exchange {
     mechanism: Mechanism,
-    authorization: Zeroizing<String>,
-    login: Zeroizing<String>,
-    password: Zeroizing<String>,
-    state: State,
+    machine: Box<dyn Machine>,
+    turn: Turn,
 }
 
+/// Whose turn it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// PLAIN's only message, or LOGIN's user name.
-    First,
-    /// LOGIN's password.
-    Password,
-    /// The question can be asked.
-    Complete,
-    /// A response was malformed.
-    Failed,
+enum Turn {
+    Client,
+    Caller,
+    Nobody,
 }
 
 impl Exchange {
-    /// An exchange that has seen nothing yet.
-    pub fn new(mechanism: Mechanism) -> Exchange {
-        Exchange {
-            mechanism,
-            authorization: Zeroizing::default(),
-            login: Zeroizing::default(),
-            password: Zeroizing::default(),
-            state: State::First,
-        }
+    /// An exchange that has seen nothing yet. `bindings` are there when SCRAM-SHA-256-PLUS was offered on this
+    /// connection, whichever mechanism the client chose.
+    pub fn new(mechanism: Mechanism, bindings: Option<&Bindings>) -> Exchange {
+        let scram = |plus| Box::new(scram::Server::new(plus, bindings.cloned()));
+        let machine: Box<dyn Machine> = match mechanism {
+            Mechanism::ScramSha256Plus => scram(true),
+            Mechanism::ScramSha256 => scram(false),
+            Mechanism::Plain => Box::new(password::Plain::default()),
+            Mechanism::Login => Box::new(password::Login::default()),
+            Mechanism::CramMd5 => Box::new(cram_md5::Server::default()),
+            Mechanism::OAuthBearer | Mechanism::XOAuth2 => Box::new(token::Server::new(mechanism)),
+        };
+        Exchange { mechanism, machine, turn: Turn::Client }
     }
 
     /// The mechanism in use.
@@ -128,153 +289,51 @@ impl Exchange {
         self.mechanism
     }
 
-    /// The client sent no initial response: the first challenge.
-    pub fn challenge(&self) -> Progress {
-        Progress::Challenge(match self.mechanism {
-            Mechanism::Plain => "",
-            Mechanism::Login => "Username:",
-        })
+    /// The client sent no initial response.
+    pub fn start(&mut self) -> Progress {
+        let progress = self.machine.start();
+        self.after(progress)
     }
 
-    /// A response of the client, decoded.
+    /// A response of the client, decoded; at the beginning, its initial response.
     pub fn respond(&mut self, response: &[u8]) -> Progress {
-        let progress = self.take(response).unwrap_or(Progress::Malformed);
-        if progress == Progress::Malformed {
-            self.state = State::Failed;
-        }
-        progress
+        let progress = match self.turn {
+            Turn::Client => self.machine.respond(response),
+            Turn::Caller | Turn::Nobody => None,
+        };
+        self.after(progress.unwrap_or(Progress::Malformed))
     }
 
-    /// What to ask, once [`Progress::Ask`] was answered; `None` before.
+    /// The answer to [`Exchange::question`]. Without a question it ends the exchange as `Unavailable`.
+    pub fn answer(&mut self, verdict: Verdict) -> Progress {
+        let progress = match self.turn {
+            Turn::Caller => self.machine.answer(verdict),
+            Turn::Client | Turn::Nobody => Progress::Unavailable,
+        };
+        self.after(progress)
+    }
+
+    /// What to ask, after [`Progress::Ask`]; `None` at other times.
     pub fn question(&self) -> Option<Question<'_>> {
-        (self.state == State::Complete).then_some(Question::Verify {
-            mechanism: self.mechanism,
-            authorization: &self.authorization,
-            login: &self.login,
-            password: &self.password,
-        })
+        (self.turn == Turn::Caller).then(|| self.machine.question())
+    }
+
+    /// What to send, after [`Progress::Challenge`].
+    pub fn challenge(&self) -> &[u8] {
+        self.machine.challenge()
     }
 
     /// Octets of memory that it holds, itself included.
     pub fn memory_bytes(&self) -> usize {
-        size_of::<Exchange>()
-            + self.authorization.capacity()
-            + self.login.capacity()
-            + self.password.capacity()
+        size_of::<Exchange>() + self.machine.memory_bytes()
     }
 
-    fn take(&mut self, response: &[u8]) -> Option<Progress> {
-        let text = std::str::from_utf8(response).ok()?;
-        match (self.mechanism, self.state) {
-            (Mechanism::Plain, State::First) => {
-                let mut parts = text.split('\0');
-                self.authorization = secret(parts.next()?);
-                self.login = secret_nonempty(parts.next()?)?;
-                self.password = secret_nonempty(parts.next()?)?;
-                if parts.next().is_some() {
-                    return None;
-                }
-                self.state = State::Complete;
-                Some(Progress::Ask)
-            }
-            (Mechanism::Login, State::First) => {
-                self.login = secret_nonempty(text)?;
-                self.state = State::Password;
-                Some(Progress::Challenge("Password:"))
-            }
-            (Mechanism::Login, State::Password) => {
-                self.password = secret_nonempty(text)?;
-                self.state = State::Complete;
-                Some(Progress::Ask)
-            }
-            (_, State::Complete | State::Failed) | (Mechanism::Plain, State::Password) => None,
-        }
-    }
-}
-
-fn secret(text: &str) -> Zeroizing<String> {
-    Zeroizing::new(text.to_owned())
-}
-
-fn secret_nonempty(text: &str) -> Option<Zeroizing<String>> {
-    (!text.is_empty() && !text.contains('\0')).then(|| secret(text))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn answer(exchange: &Exchange) -> Option<(String, String, String)> {
-        exchange.question().map(|Question::Verify { authorization, login, password, .. }| {
-            (authorization.to_owned(), login.to_owned(), password.to_owned())
-        })
-    }
-
-    #[test]
-    fn plain_asks_with_its_three_parts() {
-        let mut exchange = Exchange::new(Mechanism::Plain);
-        assert_eq!(exchange.challenge(), Progress::Challenge(""));
-        assert_eq!(answer(&exchange), None);
-        assert_eq!(exchange.respond("other\0us\u{e9}r\0pass word".as_bytes()), Progress::Ask);
-        let expected = ("other".into(), "us\u{e9}r".into(), "pass word".into());
-        assert_eq!(answer(&exchange), Some(expected));
-    }
-
-    #[test]
-    fn the_debug_form_of_a_question_hides_the_password() {
-        let mut exchange = Exchange::new(Mechanism::Plain);
-        exchange.respond(b"\0user\0hunter2");
-        let text = format!("{:?}", exchange.question());
-        assert!(text.contains("user") && !text.contains("hunter2"), "{text}");
-    }
-
-    #[test]
-    fn plain_without_its_form_is_malformed() {
-        for response in [
-            b"".as_slice(),
-            b"\0",
-            b"\0\0",
-            b"user\0pass",
-            b"\0user\0",
-            b"\0\0pass",
-            b"\0user\0pass\0more",
-            b"\0user\0pa\xffss",
-        ] {
-            let mut exchange = Exchange::new(Mechanism::Plain);
-            assert_eq!(
-                exchange.respond(response),
-                Progress::Malformed,
-                "{}",
-                response.escape_ascii()
-            );
-            assert_eq!(answer(&exchange), None);
-            assert_eq!(exchange.respond(b"\0user\0pass"), Progress::Malformed, "it stays so");
-        }
-    }
-
-    #[test]
-    fn login_asks_for_name_and_password() {
-        let mut exchange = Exchange::new(Mechanism::Login);
-        assert_eq!(exchange.challenge(), Progress::Challenge("Username:"));
-        assert_eq!(exchange.respond(b"user"), Progress::Challenge("Password:"));
-        assert_eq!(answer(&exchange), None);
-        assert_eq!(exchange.respond(b"pass"), Progress::Ask);
-        assert_eq!(answer(&exchange), Some((String::new(), "user".into(), "pass".into())));
-        assert_eq!(exchange.respond(b"more"), Progress::Malformed);
-    }
-
-    #[test]
-    fn login_without_a_name_or_with_nul_is_malformed() {
-        for response in [b"".as_slice(), b"a\0b", b"\xff"] {
-            let mut exchange = Exchange::new(Mechanism::Login);
-            assert_eq!(exchange.respond(response), Progress::Malformed);
-        }
-    }
-
-    #[test]
-    fn names_are_found_in_any_case() {
-        assert_eq!(Mechanism::from_name(b"plain"), Some(Mechanism::Plain));
-        assert_eq!(Mechanism::from_name(b"LoGiN"), Some(Mechanism::Login));
-        assert_eq!(Mechanism::from_name(b"PLAINX"), None);
+    fn after(&mut self, progress: Progress) -> Progress {
+        self.turn = match progress {
+            Progress::Challenge => Turn::Client,
+            Progress::Ask => Turn::Caller,
+            _ => Turn::Nobody,
+        };
+        progress
     }
 }

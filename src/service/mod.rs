@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 
 use crate::directory::Directory;
 use crate::mailbox::Mailboxes;
-use crate::policy::Rules;
+use crate::policy::{Defences, Rules};
 use crate::spool::Spool;
 use crate::store::{AccountId, SpaceLevel, Store, StoreChange, Ticket};
 use crate::sync::Mutex;
@@ -27,7 +27,9 @@ pub mod counters;
 pub mod event;
 #[cfg(test)]
 mod failure_tests;
+mod guard;
 pub mod link;
+pub mod login;
 pub mod pop3;
 pub mod protocols;
 pub mod smtp;
@@ -49,12 +51,16 @@ pub struct Shared {
     pub mailboxes: Mailboxes,
     /// The rules, replaced as a whole when the configuration changes.
     pub rules: ArcSwap<Rules>,
-    /// The calendar for trace headers and queue entries.
+    /// Rates and lock-outs.
+    pub defences: Defences,
+    /// The clock of the defences, and the calendar for trace headers and queue entries.
     pub clock: Arc<dyn Clock>,
     /// Figures.
     pub counters: Counters,
     /// Where events go.
     pub events: Option<event::EventSink>,
+    /// How clients log in, replaced as a whole.
+    pub logins: ArcSwap<login::Logins>,
     /// Maildrops held by POP3 sessions (RFC 1939 section 3).
     maildrops: Arc<Mutex<HashSet<AccountId>>>,
 }
@@ -76,9 +82,11 @@ impl Shared {
             spool,
             mailboxes,
             rules: ArcSwap::from_pointee(rules),
+            defences: Defences::default(),
             clock,
             counters: Counters::default(),
             events,
+            logins: ArcSwap::default(),
             maildrops: Arc::default(),
         })
     }
@@ -181,6 +189,8 @@ pub enum Wait {
     Ticket(Ticket<()>),
     /// A job that may block: run it on a worker thread and bring what it returns.
     Work(Work),
+    /// Nothing but time: bring [`Settled::Paused`] after so many milliseconds. Nothing is read meanwhile.
+    Pause(u64),
 }
 
 /// A job that may block.
@@ -198,4 +208,6 @@ pub enum Settled {
     Body(crate::Result<pop3::Piece>),
     /// The job did not come to its end.
     Failed,
+    /// A pause has ended.
+    Paused,
 }

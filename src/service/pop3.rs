@@ -7,11 +7,10 @@
 
 use std::sync::Arc;
 
-use super::smtp::log_in;
+use super::login::{self, Login};
 use super::{Conversation, Link, MaildropLock, Progress, Settled, Shared, TlsFacts, Wait};
 use crate::error::{Error, Kind, Result};
 use crate::pop3::server::{Denial, Entry, Event, Maildrop, Offer, Server, ServerConfig};
-use crate::sasl::Question;
 use crate::session::{Next, Session};
 use crate::store::{AccountId, MailboxId, MessageId, MessageReader, envelope_flags};
 use crate::time::Time;
@@ -62,7 +61,9 @@ impl Pop3Conversation {
         link: Link,
         now: Time,
     ) -> Pop3Conversation {
-        let server = Server::new(config, offer(&shared, &link), now);
+        let mut server = Server::new(config, offer(&shared, &link), now);
+        let (mechanisms, bindings) = shared.logins.load().offer(&link);
+        server.set_mechanisms(mechanisms, bindings);
         Pop3Conversation { server, shared, link, open: None, reading: None }
     }
 }
@@ -100,7 +101,13 @@ impl Conversation for Pop3Conversation {
                 }
                 Next::Event(Event::StartTls) => return (used, Progress::StartTls),
                 Next::Event(Event::Auth(question)) => {
-                    log_in_job(&self.shared, &self.link, &question)
+                    match login::answer(&self.shared, &self.link, &question) {
+                        login::Answer::Work(work) => log_in_job(&self.shared, work),
+                        login::Answer::Now(verdict) => {
+                            self.server.auth(verdict);
+                            continue;
+                        }
+                    }
                 }
                 Next::Event(Event::NeedBody { index, offset, max }) => {
                     match self.piece_job(index, offset, max) {
@@ -154,6 +161,7 @@ impl Conversation for Pop3Conversation {
                 self.open = None;
                 self.server.updated(result.is_ok());
             }
+            Settled::Paused => {}
             Settled::Login(_) | Settled::Failed => {
                 self.server.denied(Denial::Temporary);
                 self.server.body_failed(out);
@@ -165,6 +173,8 @@ impl Conversation for Pop3Conversation {
         self.link.tls = facts;
         let offer = offer(&self.shared, &self.link);
         self.server.tls_started(offer, unread);
+        let (mechanisms, bindings) = self.shared.logins.load().offer(&self.link);
+        self.server.set_mechanisms(mechanisms, bindings);
     }
 
     fn shutdown(&mut self) {
@@ -180,18 +190,14 @@ impl Conversation for Pop3Conversation {
     }
 }
 
-fn log_in_job(shared: &Arc<Shared>, link: &Link, question: &Question<'_>) -> Wait {
-    let Question::Verify { authorization, login, password, .. } = question;
-    let other = !authorization.is_empty() && !authorization.eq_ignore_ascii_case(login);
-    let (shared, peer) = (Arc::clone(shared), link.peer);
-    let login = (*login).to_owned();
-    let password = zeroize::Zeroizing::new((*password).to_owned());
+/// The job that a decided login begins: opening the maildrop.
+fn log_in_job(shared: &Arc<Shared>, work: Box<dyn FnOnce() -> Login + Send>) -> Wait {
+    let shared = Arc::clone(shared);
     Wait::Work(Box::new(move || {
-        let account = shared.directory.verify(&login, &password).filter(|_| !other);
-        log_in(&shared, &login, account.is_some(), peer);
-        Settled::Maildrop(match account {
-            Some(account) => open(&shared, account.id),
-            None => Err(Denial::Credentials),
+        Settled::Maildrop(match work() {
+            Login::Account(account) => open(&shared, account.id),
+            Login::Refused => Err(Denial::Credentials),
+            Login::Unavailable => Err(Denial::Temporary),
         })
     }))
 }

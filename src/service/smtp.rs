@@ -7,10 +7,11 @@
 //! everything else 451 4.3.0, and the session goes on. While space is low MAIL is refused with 452 4.3.1; while a lane
 //! of the store cannot be written new connections are turned away with 421.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::event::Event as HostEvent;
+use super::guard::{Guard, Objection};
+use super::login::{self, Login};
 use super::transaction::{Incoming, Origin, Pending, Recipient, Transaction};
 use super::{Conversation, Link, Progress, Settled, Shared, TlsFacts, Wait};
 use crate::directory::Account;
@@ -31,6 +32,7 @@ pub struct SmtpConversation {
     hello: Box<[u8]>,
     account: Option<Arc<Account>>,
     state: State,
+    guard: Guard,
 }
 
 /// What the transaction has come to.
@@ -55,6 +57,7 @@ enum Answer {
     End,
     StartTls,
     Wait(Wait),
+    Verdict(sasl::Verdict),
     None,
 }
 
@@ -66,7 +69,10 @@ impl SmtpConversation {
         link: Link,
         now: Time,
     ) -> SmtpConversation {
-        let server = Server::new(config, offer(&shared, &link), now);
+        let mut server = Server::new(config, offer(&shared, &link), now);
+        let (mechanisms, bindings) = shared.logins.load().offer(&link);
+        server.set_mechanisms(mechanisms, bindings);
+        let guard = Guard::new(&shared, &link);
         SmtpConversation {
             server,
             shared,
@@ -74,6 +80,7 @@ impl SmtpConversation {
             hello: Box::default(),
             account: None,
             state: State::Idle,
+            guard,
         }
     }
 }
@@ -90,24 +97,48 @@ impl Conversation for SmtpConversation {
     fn advance(&mut self, now: Time, input: &[u8], out: &mut Vec<u8>) -> (usize, Progress) {
         let mut used = 0;
         loop {
+            if let Some(objection) =
+                self.guard.look(&self.shared, &self.link, self.server.figures(), now)
+            {
+                return (used, self.end_with(objection, out));
+            }
+            if let Some(millis) = self.guard.pause() {
+                return (used, Progress::Wait(Wait::Pause(millis)));
+            }
             let rest = input.get(used..).unwrap_or_default();
             let step = self.server.step(now, rest, out);
             used += step.consumed;
             let answer = match step.next {
-                Next::NeedInput => return (used, Progress::NeedInput),
+                Next::NeedInput => {
+                    let figures = self.server.figures();
+                    if let Some(objection) = self.guard.look(&self.shared, &self.link, figures, now)
+                    {
+                        return (used, self.end_with(objection, out));
+                    }
+                    return match self.guard.pause() {
+                        Some(millis) => (used, Progress::Wait(Wait::Pause(millis))),
+                        None => (used, Progress::NeedInput),
+                    };
+                }
                 Next::Blocked => return (used, Progress::Blocked),
                 Next::Closed => {
                     self.state = State::Idle;
                     return (used, Progress::Closed);
                 }
-                Next::Event(event) => Answering {
-                    shared: &self.shared,
-                    link: &self.link,
-                    hello: &mut self.hello,
-                    account: &self.account,
-                    state: &mut self.state,
+                Next::Event(event) => {
+                    match self.guard.object(&self.shared, &self.link, &event, now) {
+                        Some(Objection::Reply(reply)) => Answer::Reply(reply),
+                        Some(objection) => return (used, self.end_with(objection, out)),
+                        None => Answering {
+                            shared: &self.shared,
+                            link: &self.link,
+                            hello: &mut self.hello,
+                            account: &self.account,
+                            state: &mut self.state,
+                        }
+                        .answer(event),
+                    }
                 }
-                .answer(event),
             };
             match answer {
                 Answer::None => {}
@@ -119,6 +150,7 @@ impl Conversation for SmtpConversation {
                         return (used, Progress::Wait(Wait::Ticket(ticket)));
                     }
                 }
+                Answer::Verdict(verdict) => self.server.auth(verdict),
                 Answer::StartTls => return (used, Progress::StartTls),
                 Answer::Wait(wait) => return (used, Progress::Wait(wait)),
             }
@@ -148,6 +180,7 @@ impl Conversation for SmtpConversation {
                 };
                 self.server.auth(verdict);
             }
+            Settled::Paused => {}
             // One of the two is what the machine waits for; the other has no effect.
             _ => {
                 self.server.auth(sasl::Verdict::Unavailable);
@@ -163,6 +196,8 @@ impl Conversation for SmtpConversation {
         self.state = State::Idle;
         let offer = offer(&self.shared, &self.link);
         self.server.tls_started(offer, unread);
+        let (mechanisms, bindings) = self.shared.logins.load().offer(&self.link);
+        self.server.set_mechanisms(mechanisms, bindings);
     }
 
     fn shutdown(&mut self) {
@@ -185,6 +220,16 @@ const NO_ROOM: Reply<'static> = Reply::new(452, 3, 1, "Insufficient storage, try
 const UNAVAILABLE: Reply<'static> = Reply::new(451, 3, 0, "Temporary failure, try again later");
 
 impl SmtpConversation {
+    /// The defences end the connection.
+    fn end_with(&mut self, objection: Objection, out: &mut Vec<u8>) -> Progress {
+        if let Objection::Close(words) = objection {
+            tracing::warn!(peer = %self.link.peer, "{}", words.trim_ascii().escape_ascii());
+            out.extend_from_slice(words);
+        }
+        self.state = State::Idle;
+        Progress::Closed
+    }
+
     /// The body is about to begin.
     fn begin(&mut self) {
         let State::Envelope(transaction) = std::mem::replace(&mut self.state, State::Idle) else {
@@ -303,17 +348,14 @@ impl Answering<'_> {
     }
 
     fn verify(&self, question: &Question<'_>) -> Answer {
-        let Question::Verify { authorization, login, password, .. } = question;
-        // Acting for somebody else is a right that nobody has yet.
-        let other = !authorization.is_empty() && !authorization.eq_ignore_ascii_case(login);
-        let (shared, peer) = (Arc::clone(self.shared), self.link.peer);
-        let login = (*login).to_owned();
-        let password = zeroize::Zeroizing::new((*password).to_owned());
-        Answer::Wait(Wait::Work(Box::new(move || {
-            let account = shared.directory.verify(&login, &password).filter(|_| !other);
-            log_in(&shared, &login, account.is_some(), peer);
-            Settled::Login(account)
-        })))
+        match login::answer(self.shared, self.link, question) {
+            login::Answer::Now(verdict) => Answer::Verdict(verdict),
+            login::Answer::Work(work) => Answer::Wait(Wait::Work(Box::new(|| match work() {
+                Login::Account(account) => Settled::Login(Some(account)),
+                Login::Refused => Settled::Login(None),
+                Login::Unavailable => Settled::Failed,
+            }))),
+        }
     }
 
     fn recipient(&mut self, to: &crate::codec::address::Address) -> Answer {
@@ -349,15 +391,4 @@ impl Answering<'_> {
             None => Answer::None,
         }
     }
-}
-
-/// Counts a login and tells the host.
-pub(super) fn log_in(shared: &Shared, login: &str, accepted: bool, peer: SocketAddr) {
-    if accepted {
-        shared.counters.logins.up();
-    } else {
-        shared.counters.logins_failed.up();
-        tracing::warn!(login = %login.escape_debug(), %peer, "login failed");
-    }
-    shared.emit(&HostEvent::Login { login, accepted, peer });
 }

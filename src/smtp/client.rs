@@ -48,11 +48,12 @@ mod hello;
 mod outcome;
 mod transaction;
 
-pub use self::auth::Credentials;
+pub use self::auth::Login;
 pub use self::body::LineEnds;
 pub use self::capability::{Capabilities, PeerLimits};
 pub use self::outcome::{Done, Dropped, Failure, Origin, Outcome, Phase, Verdict};
 pub use self::transaction::{Content, Recipient, Transaction};
+pub use crate::sasl::client::{Channel, Credentials};
 
 use std::mem;
 use std::sync::Arc;
@@ -96,8 +97,8 @@ pub struct ClientConfig {
     pub lmtp: bool,
     /// Whether STARTTLS is used.
     pub tls: Tls,
-    /// Log in with these. A peer that offers no AUTH, or no mechanism that this side knows, gets nothing.
-    pub credentials: Option<Credentials>,
+    /// Log in so. A peer that offers no AUTH, or no mechanism that this side knows, gets nothing.
+    pub login: Option<Login>,
     /// Send credentials without TLS, too.
     pub auth_in_clear: bool,
     /// Use PIPELINING where it is offered.
@@ -120,7 +121,7 @@ impl Default for ClientConfig {
             hostname: "localhost".to_owned(),
             lmtp: false,
             tls: Tls::default(),
-            credentials: None,
+            login: None,
             auth_in_clear: false,
             pipelining: true,
             chunking: true,
@@ -241,8 +242,7 @@ pub struct Client {
     tls: bool,
     authenticated: bool,
     exchange: Option<auth::Exchange>,
-    /// AUTH mechanisms that were tried, and the one in use.
-    mechanisms: usize,
+    means: auth::Means,
     envelope: Envelope,
     flow: Flow,
     /// Who is to hear of an outcome.
@@ -352,7 +352,7 @@ impl Client {
             tls,
             authenticated: false,
             exchange: None,
-            mechanisms: 0,
+            means: auth::Means::default(),
             envelope: Envelope::default(),
             flow: Flow::default(),
             announcing: None,

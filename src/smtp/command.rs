@@ -6,7 +6,6 @@
 
 use crate::codec::address::domain_is_valid;
 use crate::codec::path::Path;
-use crate::sasl::Mechanism;
 use crate::smtp::Reply;
 
 /// Longest name in HELO and EHLO, in octets (RFC 5321 4.5.3.1.2).
@@ -174,21 +173,15 @@ pub(crate) fn bdat(argument: &[u8]) -> Option<(u64, bool)> {
     Some((size, last))
 }
 
-/// AUTH's argument: the mechanism and the initial response, still in Base64.
-pub(crate) fn auth(argument: &[u8]) -> Result<(Mechanism, Option<&[u8]>), Reply<'static>> {
+/// AUTH's argument: the mechanism's name and the initial response, still in Base64.
+pub(crate) fn auth(argument: &[u8]) -> Result<(&[u8], Option<&[u8]>), Reply<'static>> {
     let mut words = argument.split(|&b| b == b' ');
     let name = words.next().unwrap_or_default();
     let initial = words.next();
     if name.is_empty() || initial.is_some_and(<[u8]>::is_empty) || words.next().is_some() {
         return Err(Reply::new(501, 5, 4, "Syntax: AUTH mechanism [initial-response]"));
     }
-    let mechanism = Mechanism::from_name(name).ok_or(Reply::new(
-        504,
-        5,
-        4,
-        "Authentication mechanism not offered",
-    ))?;
-    Ok((mechanism, initial))
+    Ok((name, initial))
 }
 
 #[cfg(test)]

@@ -244,6 +244,7 @@ pub struct Server {
     /// The peer may use XCLIENT.
     trusted: bool,
     forwarded: Option<Box<Forwarded>>,
+    choice: auth::Choice,
     transaction: Transaction,
     sender: Address,
     recipient: Address,
@@ -257,6 +258,8 @@ pub struct Server {
     /// A reply that is still owed to several recipients.
     repeat: Option<Box<Repeat>>,
     errors: u32,
+    /// Lines that came, whole ones.
+    lines: u32,
     transactions: u32,
     /// Set when the machine waits for the peer, cleared when the peer made progress.
     deadline: Option<Time>,
@@ -433,6 +436,7 @@ impl Server {
             exchange: None,
             trusted: false,
             forwarded: None,
+            choice: auth::Choice::default(),
             transaction: Transaction::default(),
             sender: Address::unset(),
             recipient: Address::unset(),
@@ -442,6 +446,7 @@ impl Server {
             lost_recipients: 0,
             repeat: None,
             errors: 0,
+            lines: 0,
             transactions: 0,
             deadline: Some(deadline),
             reset_owed: false,
@@ -491,22 +496,6 @@ impl Server {
         self.trusted = true;
     }
 
-    /// The answer to [`Event::Auth`].
-    pub fn auth(&mut self, verdict: sasl::Verdict) {
-        if self.pause != Pause::Auth {
-            return;
-        }
-        match verdict {
-            sasl::Verdict::Accept => self.accept(),
-            sasl::Verdict::Refuse => {
-                self.reply(Reply::new(535, 7, 8, "Wrong login name or password"));
-            }
-            sasl::Verdict::Unavailable => {
-                self.reply(Reply::new(454, 7, 0, "Cannot authenticate now, try again later"));
-            }
-        }
-    }
-
     /// TLS is on: everything known before is forgotten (RFC 3207 4.2). `unread` is plaintext that came after
     /// STARTTLS in the clear and was not consumed: when it is not empty the session refuses to go on.
     ///
@@ -523,6 +512,7 @@ impl Server {
         self.extended = false;
         self.authenticated = false;
         self.exchange = None;
+        self.choice.forget_channel();
         self.deadline = None;
         if !unread.is_empty() {
             self.leave();
@@ -535,6 +525,11 @@ impl Server {
     /// A message that is still on its way is thrown away (`Reset` comes at once) and 421 stands at its end.
     pub fn shutdown(&mut self) {
         self.shutting = true;
+    }
+
+    /// How many lines the peer has sent (commands, and answers in a login), and how many errors count against it.
+    pub fn figures(&self) -> (u32, u32) {
+        (self.lines, self.errors)
     }
 
     /// Whether the peer is authenticated.
@@ -592,6 +587,7 @@ impl Server {
             + self.repeat.as_ref().map_or(0, |r| r.text.capacity() + size_of::<Repeat>())
             + self.forwarded.as_ref().map_or(0, |f| f.memory_bytes())
             + exchange
+            + self.choice.memory_bytes()
     }
 
     /// What TLS and AUTH are on this connection now.

@@ -31,7 +31,9 @@ const FILES: &[(&str, &str)] = &[
     ("store_state", "The engine: how its store is"),
     ("connection", "The engine: connections on the host's sockets"),
     ("repair", "Repair of an instance"),
+    ("sasl", "Logins"),
     ("smtp_server", "Sessions: ph_smtp_server"),
+    ("smtp_client", "Sessions: ph_smtp_client"),
     ("pop3_server", "Sessions: ph_pop3_server"),
 ];
 

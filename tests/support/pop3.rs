@@ -11,7 +11,7 @@
 //! ! update * partly                      not all messages can be removed
 //! ```
 //!
-//! UIDVALIDITY is 65000000 hexadecimal, and message n has UID n. Events: `connect`, `auth NAME/PASSWORD/AUTHORIZATION`,
+//! Mechanisms: see sasl.rs. UIDVALIDITY is 65000000 hexadecimal, and message n has UID n. Events: `connect`, `auth NAME/PASSWORD/AUTHORIZATION`,
 //! `body POSITION OFFSET`, `update POSITION...`.
 
 use std::sync::Arc;
@@ -23,6 +23,7 @@ use posthouse::sasl::Question;
 use posthouse::session::{Next, Session};
 use posthouse::time::Time;
 
+use crate::sasl;
 use crate::transcript::{Machine, Progress, Setup, escape, play_folder};
 
 struct Pop3 {
@@ -70,12 +71,12 @@ impl Machine for Pop3 {
             .map_while(|n| setup.verdict("message", n))
             .map(|text| text.replace("\\r", "\r").replace("\\n", "\n").into_bytes())
             .collect();
+        let offered = offer(setup.words("offer").unwrap_or_default());
+        let mut server = Server::new(config, offered, Time(1_000_000));
+        let (mechanisms, bindings) = sasl::set_up(setup);
+        server.set_mechanisms(mechanisms, bindings);
         Pop3 {
-            server: Server::new(
-                config,
-                offer(setup.words("offer").unwrap_or_default()),
-                Time(1_000_000),
-            ),
+            server,
             refusal: setup.verdict("connect", "*").map(|v| v.replacen("refuse ", "", 1)),
             logins: setup
                 .words("login")
@@ -117,6 +118,9 @@ impl Machine for Pop3 {
         enum Verdict {
             Connect,
             Login(String),
+            Sasl(sasl::Verdict),
+            Open,
+            Deny,
             Body(usize, u64, usize),
             Update,
             None,
@@ -136,6 +140,16 @@ impl Machine for Pop3 {
                 let key = format!("{login}/{password}").replace(' ', "_");
                 (Progress::Event(text), Verdict::Login(key))
             }
+            // The other mechanisms know one password, and open one maildrop.
+            Next::Event(Event::Auth(question)) => {
+                let asked = sasl::ask(&question);
+                let verdict = match (asked.decides, asked.verdict) {
+                    (false, verdict) => Verdict::Sasl(verdict),
+                    (true, sasl::Verdict::Accept) => Verdict::Open,
+                    (true, _) => Verdict::Deny,
+                };
+                (Progress::Event(asked.text), verdict)
+            }
             Next::Event(Event::NeedBody { index, offset, max }) => (
                 Progress::Event(format!("body {index} {offset}")),
                 Verdict::Body(index, offset, max),
@@ -152,6 +166,9 @@ impl Machine for Pop3 {
                 Some(text) => self.server.refuse(text),
                 None => self.server.accept(),
             },
+            Verdict::Sasl(verdict) => self.server.auth(verdict),
+            Verdict::Open => self.server.opened(self.maildrop()),
+            Verdict::Deny => self.server.denied(Denial::Credentials),
             Verdict::Login(key) => {
                 let rule = self.logins.iter().find(|(k, _)| *k == key || k == "*");
                 match rule.map_or("credentials", |(_, verdict)| verdict.as_str()) {

@@ -7,13 +7,15 @@
 //! Rules: `verify TEXT`, `expand TEXT`, `etrn NODE`, `forwarded ADDR`, `recipient ADDRESS` (LMTP, at the end of a message; one
 //! such rule, and each recipient gets a reply of its own), `connect`, `hello NAME`, `mail ADDRESS` (`<>` for the null path), `rcpt ADDRESS`, `data-start`, `data-end` have
 //! the verdict `CODE TEXT` or `CODE X.Y.Z TEXT`, where `\n` in the text divides lines; `auth LOGIN` has `accept`,
-//! `refuse`, `unavailable` or a reply. Without a rule everything is accepted, and AUTH when the password is `secret`.
+//! `refuse`, `unavailable` or a reply, given to the question that decides (see sasl.rs, which also has the set-up of
+//! mechanisms). Without a rule everything is accepted, and AUTH when the password is `secret`. `-- tls auth bound`: the TLS channel
+//! can be bound.
 //! Preludes: `greeting` (the connection's first reply) and `ehlo` (greeting and EHLO with every extension but STARTTLS
 //! and AUTH), `ehlo-auth`, `ehlo-starttls`.
 
 use std::sync::Arc;
 
-use posthouse::sasl::{Question, Verdict};
+use posthouse::sasl::Verdict;
 use posthouse::session::{Next, Session, Step};
 use posthouse::smtp::Reply;
 use posthouse::smtp::extension::{Extensions, FutureRelease, Lookup};
@@ -21,6 +23,7 @@ use posthouse::smtp::parameter::{Body, MailParameters, RcptParameters};
 use posthouse::smtp::server::{Dialect, Event, Limits, Offer, Server, ServerConfig};
 use posthouse::time::Time;
 
+use crate::sasl;
 use crate::transcript::{Machine, Progress, Setup, escape};
 
 /// An SMTP server whose verdicts come from a transcript's rules.
@@ -136,6 +139,8 @@ impl Machine for SmtpMachine {
         if setup.has("offer", "trusted") {
             server.trust_peer();
         }
+        let (mechanisms, bindings) = sasl::set_up(setup);
+        server.set_mechanisms(mechanisms, bindings);
         SmtpMachine { server, setup: setup.clone(), recipients: Vec::new() }
     }
 
@@ -273,20 +278,17 @@ impl Machine for SmtpMachine {
                     (Progress::Event(format!("{verb} {name}")), rule("hello", &name))
                 }
                 Event::StartTls => (Progress::StartTls, Answer::None),
-                Event::Auth(Question::Verify { mechanism, authorization, login, password }) => {
-                    let text = format!(
-                        "auth {} login={login} password={password} for={authorization}",
-                        mechanism.name()
-                    );
-                    let answer = match self.setup.verdict("auth", login) {
+                Event::Auth(question) => {
+                    let asked = sasl::ask(&question);
+                    let rule = self.setup.verdict("auth", &asked.login).filter(|_| asked.decides);
+                    let answer = match rule {
                         Some("accept") => Answer::Sasl(Verdict::Accept),
                         Some("refuse") => Answer::Sasl(Verdict::Refuse),
                         Some("unavailable") => Answer::Sasl(Verdict::Unavailable),
                         Some(reply) => Answer::Reply(reply.to_owned()),
-                        None if password == "secret" => Answer::Sasl(Verdict::Accept),
-                        None => Answer::Sasl(Verdict::Refuse),
+                        None => Answer::Sasl(asked.verdict),
                     };
-                    (Progress::Event(text), answer)
+                    (Progress::Event(asked.text), answer)
                 }
                 Event::Mail { from, parameters } => {
                     let from = from.map_or("<>".into(), |a| escape(a.as_bytes()));
@@ -434,6 +436,10 @@ impl Machine for SmtpMachine {
     fn tls_started(&mut self, offer: &[String], unread: &[u8]) {
         let auth = offer.iter().any(|w| w == "auth");
         self.server.tls_started(Offer { tls: true, starttls: false, auth }, unread);
+        if offer.iter().any(|w| w == "bound") {
+            let (mechanisms, _) = sasl::set_up(&self.setup);
+            self.server.set_mechanisms(mechanisms, Some(sasl::bindings()));
+        }
     }
 
     fn eof(&mut self, now: Time) {

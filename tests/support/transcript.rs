@@ -14,6 +14,7 @@
 //! S: 250 2.0.0 Ok                                   the server sends exactly this line and CR LF
 //! < reset                                           the machine reports this event
 //! -- tls auth                                       the TLS handshake ends here; the words are what is offered after it
+//! -- tls-fails                                      a client is told that the handshake failed (its `shutdown`)
 //! -- eof                                            the client closes its side
 //! -- wait 300000                                    so many milliseconds pass
 //! -- shutdown                                       the server is told to stop
@@ -43,6 +44,8 @@ use posthouse::time::Time;
 
 /// A protocol machine as the runner sees it: one adaptor for each protocol.
 pub trait Machine: Sized {
+    /// A client's machine: `S:` and `S|` lines go in, `C:` lines come out.
+    const SWAPPED: bool = false;
     /// A fresh session, as the file's `%` and `!` lines say.
     fn new(setup: &Setup) -> Self;
     /// The lines that `% prelude NAME` stands for.
@@ -98,14 +101,14 @@ impl Setup {
         self.directives.iter().find(|d| d[0] == name).map(|d| &d[1..])
     }
 
+    /// The words behind each `% name`.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [String]> {
+        self.directives.iter().filter(move |d| d[0] == name).map(|d| &d[1..])
+    }
+
     /// Whether `% name ... word ...` stands in the file.
     pub fn has(&self, name: &str, word: &str) -> bool {
         self.all(name).any(|words| words.iter().any(|w| w == word))
-    }
-
-    /// The words behind every `% name`.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &[String]> {
-        self.directives.iter().filter(move |d| d[0] == name).map(|d| &d[1..])
     }
 
     /// Whether there is any rule for this event.
@@ -203,6 +206,12 @@ impl Script {
         let (mark, rest) = line.split_at(line.find(' ').unwrap_or(line.len()));
         let rest = rest.strip_prefix(' ').unwrap_or(rest);
         let words = || rest.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let mark = match mark {
+            "S:" if M::SWAPPED => "C:",
+            "S|" if M::SWAPPED => "C|",
+            "C:" if M::SWAPPED => "S:",
+            mark => mark,
+        };
         match mark {
             "%" => {
                 let words = words();
@@ -372,6 +381,11 @@ impl<'s, M: Machine> Player<'s, M> {
         match words.first().map(String::as_str) {
             Some("tls") if self.wants_tls => return self.tls(&words[1..]),
             Some("tls") => return Err("`-- tls`, but the machine does not wait for TLS".into()),
+            Some("tls-fails") => {
+                self.wants_tls = false;
+                self.pending.clear();
+                self.machine.shutdown();
+            }
             Some("eof") => self.machine.eof(self.now),
             Some("shutdown") => self.machine.shutdown(),
             Some("wait") => {
@@ -394,7 +408,7 @@ impl<'s, M: Machine> Player<'s, M> {
 }
 
 fn is_tls(line: Option<&Line>) -> bool {
-    matches!(line, Some(Line::Barrier(words)) if words.first().is_some_and(|w| w == "tls"))
+    matches!(line, Some(Line::Barrier(words)) if words.first().is_some_and(|w| w.starts_with("tls")))
 }
 
 fn by_turns<M: Machine>(script: &Script) -> Result<(), String> {
@@ -503,7 +517,8 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
-fn unescape(text: &str) -> Result<Vec<u8>, String> {
+/// The bytes behind a line's escapes.
+pub fn unescape(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {

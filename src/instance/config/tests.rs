@@ -1,4 +1,5 @@
 use super::*;
+use crate::policy::PlaintextLogin;
 
 fn parse(text: &str) -> Result<Config> {
     Config::parse(text, Path::new("/i/posthouse.toml"), Path::new("/i"))
@@ -20,7 +21,7 @@ fn the_template_gives_the_configuration_that_it_was_made_of() {
         .map(|text| parse_listener(text).unwrap())
         .to_vec();
     let tls = |name: &str| Path::new("/i").join(name);
-    config.tls = Some((tls("tls/certificate.pem"), tls("tls/key.pem")));
+    config.tls = Some(TlsConfig::with(tls("tls/certificate.pem"), tls("tls/key.pem")));
     for (n, number) in key::NUMBERS.iter().enumerate() {
         // Each gets a value that is its own.
         (number.set)(&mut config, number.least + 1 + n as u64);
@@ -77,9 +78,9 @@ fn every_number_is_taken_at_its_bounds_and_refused_beyond() {
 #[test]
 fn paths_are_relative_to_the_instance() {
     let text = format!("{HEAD}[tls]\ncertificate = \"tls/c.pem\"\nkey = \"/etc/k.pem\"\n");
-    let (certificate, key) = parse(&text).unwrap().tls.unwrap();
-    assert_eq!(certificate, Path::new("/i/tls/c.pem"));
-    assert_eq!(key, Path::new("/etc/k.pem"));
+    let files = parse(&text).unwrap().tls.unwrap().certificates.remove(0);
+    assert_eq!(files.certificate, Path::new("/i/tls/c.pem"));
+    assert_eq!(files.key, Path::new("/etc/k.pem"));
 }
 
 #[test]

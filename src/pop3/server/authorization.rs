@@ -6,7 +6,7 @@ use super::{Denial, Server, Signal, State};
 use crate::codec::base64;
 use crate::pop3::command::Command;
 use crate::pop3::reply::{code, line};
-use crate::sasl::{Exchange, Mechanism, Progress};
+use crate::sasl::{Bindings, Exchange, Mechanism, Mechanisms, Progress, Verdict};
 
 /// What a login is verified with.
 pub(super) enum Login {
@@ -14,6 +14,35 @@ pub(super) enum Login {
     Password { login: Box<str>, password: Zeroizing<String> },
     /// AUTH.
     Sasl(Exchange),
+}
+
+/// What AUTH offers, where logging in is allowed.
+#[derive(Default)]
+pub(super) struct Choice {
+    mechanisms: Option<Mechanisms>,
+    bindings: Option<Box<Bindings>>,
+}
+
+impl Choice {
+    /// The mechanisms that can be used on this connection.
+    pub(super) fn mechanisms(&self) -> Mechanisms {
+        let chosen = self.mechanisms.unwrap_or(Mechanisms::PASSWORD);
+        match self.bindings {
+            Some(_) => chosen,
+            None => chosen.without(Mechanism::ScramSha256Plus),
+        }
+    }
+
+    /// The channel's data, when PLUS is offered.
+    fn bindings(&self) -> Option<&Bindings> {
+        let bindings = self.bindings.as_deref();
+        bindings.filter(|_| self.mechanisms().contains(Mechanism::ScramSha256Plus))
+    }
+
+    /// Another channel: its data is not known yet.
+    pub(super) fn forget_channel(&mut self) {
+        self.bindings = None;
+    }
 }
 
 impl Server {
@@ -63,24 +92,28 @@ impl Server {
             }
             Command::Auth { mechanism: None, .. } => {
                 line(out, format_args!("+OK mechanisms follow"));
-                for mechanism in Mechanism::ALL {
+                for mechanism in self.choice.mechanisms().iter() {
                     line(out, format_args!("{}", mechanism.name()));
                 }
                 line(out, format_args!("."));
             }
             Command::Auth { mechanism: Some(name), initial } => {
-                let Some(mechanism) = Mechanism::from_name(name.as_bytes()) else {
+                let offered = self.choice.mechanisms();
+                let mechanism = Mechanism::from_name(name.as_bytes());
+                let Some(mechanism) = mechanism.filter(|m| offered.contains(*m)) else {
                     self.fail(code::NONE, "unknown mechanism", out);
                     return None;
                 };
-                let exchange = Exchange::new(mechanism);
-                let challenge = exchange.challenge();
+                let mut exchange = Exchange::new(mechanism, self.choice.bindings());
+                // Only without an initial response: a mechanism is started once.
+                let progress =
+                    if initial.is_none() { exchange.start() } else { Progress::Malformed };
                 self.set_state(State::Exchange(Box::new(exchange)));
                 match initial {
                     // A single equals sign is an empty response (RFC 5034 4).
                     Some("=") => return self.response(b"", out),
                     Some(text) => return self.response(text.as_bytes(), out),
-                    None => return self.progress(challenge, out),
+                    None => return self.progress(progress, out),
                 }
             }
             _ => self.fail(code::NONE, "log in first", out),
@@ -107,16 +140,18 @@ impl Server {
 
     fn progress(&mut self, progress: Progress, out: &mut Vec<u8>) -> Option<Signal> {
         match progress {
-            Progress::Challenge(text) => {
-                let mut challenge = String::new();
-                base64::encode(text.as_bytes(), &mut challenge);
-                line(out, format_args!("+ {challenge}"));
-                None
-            }
-            Progress::Malformed => {
+            Progress::Challenge => self.challenge(out),
+            Progress::Malformed | Progress::Accepted => {
                 self.set_state(State::Authorization);
                 self.fail(code::NONE, "the response does not have the mechanism's form", out);
-                None
+            }
+            Progress::Refused => {
+                self.set_state(State::Authorization);
+                self.deny(Denial::Credentials, out);
+            }
+            Progress::Unavailable => {
+                self.set_state(State::Authorization);
+                self.deny(Denial::Temporary, out);
             }
             Progress::Ask => {
                 let State::Exchange(exchange) =
@@ -125,8 +160,61 @@ impl Server {
                     return None;
                 };
                 self.set_state(State::AwaitLogin(Box::new(Login::Sasl(*exchange))));
-                Some(Signal::Login)
+                return Some(Signal::Login);
             }
+        }
+        None
+    }
+
+    /// The challenge of the exchange under way.
+    pub(super) fn challenge(&self, out: &mut Vec<u8>) {
+        let State::Exchange(exchange) = &self.state else { return };
+        let mut challenge = String::new();
+        base64::encode(exchange.challenge(), &mut challenge);
+        line(out, format_args!("+ {challenge}"));
+    }
+
+    /// Which mechanisms AUTH offers, where logging in is allowed at all; PLAIN and LOGIN when this is not called. Call it
+    /// before the first step; with TLS that begins later, after [`Server::tls_started`] again, since what binds a
+    /// channel is forgotten with it. SCRAM-SHA-256-PLUS is offered only with `bindings` of the TLS channel.
+    pub fn set_mechanisms(&mut self, mechanisms: Mechanisms, bindings: Option<Bindings>) {
+        self.choice.mechanisms = Some(mechanisms);
+        self.choice.bindings = bindings.filter(|b| !b.is_empty()).map(Box::new);
+    }
+
+    /// An answer to [`Event::Auth`](super::Event::Auth) with a question that does not decide
+    /// ([`Question::Nonce`](crate::sasl::Question::Nonce), [`Question::Scram`](crate::sasl::Question::Scram)). `Refuse` and
+    /// `Unavailable` are also [`Server::denied`]; an `Accept` has no maildrop and counts as `Unavailable`.
+    pub fn auth(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Refuse => self.denied(Denial::Credentials),
+            Verdict::Accept | Verdict::Unavailable => self.denied(Denial::Temporary),
+            verdict => self.bring(verdict, Denial::Temporary),
+        }
+    }
+
+    /// Brings a verdict to the exchange: another challenge of it, or the denial.
+    pub(super) fn bring(&mut self, verdict: Verdict, denial: Denial) {
+        match std::mem::replace(&mut self.state, State::Denied(denial)) {
+            State::AwaitLogin(login) => {
+                if let Login::Sasl(mut exchange) = *login
+                    && exchange.answer(verdict) == Progress::Challenge
+                {
+                    self.set_state(State::Challenge(Box::new(exchange)));
+                }
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// Why the question that was asked cannot be answered with a maildrop.
+    pub(super) fn objection(&mut self) -> Option<Denial> {
+        let State::AwaitLogin(login) = &mut self.state else { return Some(Denial::Temporary) };
+        let Login::Sasl(exchange) = login.as_mut() else { return None };
+        match exchange.answer(Verdict::Accept) {
+            Progress::Accepted => None,
+            Progress::Refused => Some(Denial::Credentials),
+            _ => Some(Denial::Temporary),
         }
     }
 

@@ -1,94 +1,89 @@
-//! AUTH from the client's side (RFC 4954): which mechanism, and what it says.
+//! AUTH from the client's side (RFC 4954): which mechanism, what it is told of the channel, and its framing's bounds.
+//! What a mechanism says is [`sasl::client`]'s.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
 use super::capability::Capabilities;
+use crate::sasl::client::{self as sasl, Channel, Credentials, choose};
+use crate::sasl::{Mechanism, Mechanisms, Nonce};
 
-/// Who the client is. Its `Debug` form does not show the password.
-#[derive(Clone, Default)]
-pub struct Credentials {
-    /// On whose behalf to act; empty: the login name's own.
-    pub authorization: String,
-    /// The login name, UTF-8.
-    pub login: String,
-    /// The password, UTF-8.
-    pub password: Zeroizing<String>,
+/// Who the client is, and by which mechanisms it may say so.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// Names and password or token.
+    pub credentials: Credentials,
+    /// The secret is a token, for OAUTHBEARER and XOAUTH2, and not a password.
+    pub token: bool,
+    /// Mechanisms that may be used; the best that the peer offers is. [`Login::new`]: all.
+    pub mechanisms: Mechanisms,
 }
 
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("authorization", &self.authorization)
-            .field("login", &self.login)
-            .finish_non_exhaustive()
+impl Login {
+    /// With a password, by whatever mechanism.
+    pub fn new(credentials: Credentials) -> Login {
+        let all = Mechanism::ALL.iter().fold(Mechanisms::NONE, |set, one| set.with(*one));
+        Login { credentials, token: false, mechanisms: all }
     }
 }
 
-/// A mechanism that the client knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mechanism {
-    Plain,
-    Login,
-}
-
-impl Mechanism {
-    /// Every one, the preferred first.
-    pub(super) const ALL: &'static [Mechanism] = &[Mechanism::Plain, Mechanism::Login];
-
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Mechanism::Plain => "PLAIN",
-            Mechanism::Login => "LOGIN",
-        }
-    }
-}
-
-impl Mechanism {
-    /// How many responses it takes.
-    const fn responses(self) -> u32 {
-        match self {
-            Mechanism::Plain => 1,
-            Mechanism::Login => 2,
-        }
-    }
+/// What a session brings for its exchanges.
+#[derive(Debug, Default)]
+pub(super) struct Means {
+    /// Without it SCRAM is not used.
+    pub(super) nonce: Option<Nonce>,
+    pub(super) channel: Channel,
+    /// What was tried already.
+    pub(super) tried: Vec<Mechanism>,
 }
 
 /// One authentication.
 pub(super) struct Exchange {
-    mechanism: Mechanism,
-    /// Responses given so far.
-    given: u32,
+    exchange: sasl::Exchange,
     /// An initial response that was too long for the command: it answers the empty challenge.
     held: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exchange").field("mechanism", &self.mechanism).finish_non_exhaustive()
+        f.debug_tuple("Exchange").field(&self.exchange.mechanism()).finish()
     }
 }
 
 impl Exchange {
-    /// With the best mechanism that both sides know and that stands behind `tried` ones.
-    pub(super) fn new(peer: &Capabilities, tried: usize) -> Option<(usize, Exchange)> {
-        let rest = Mechanism::ALL.iter().enumerate().skip(tried);
-        let (at, mechanism) =
-            rest.into_iter().find(|(_, mechanism)| peer.offers_auth(mechanism.name()))?;
-        Some((at, Exchange { mechanism: *mechanism, given: 0, held: None }))
+    /// With the best mechanism that both sides know and that was not tried yet. The text says why there is none.
+    pub(super) fn new(
+        peer: &Capabilities,
+        login: &Login,
+        means: &mut Means,
+    ) -> Result<Exchange, String> {
+        let offered = Mechanisms::from_names(peer.auth.join(" ").as_bytes());
+        let mut wanted = means.tried.iter().fold(login.mechanisms, |set, one| set.without(*one));
+        if means.nonce.is_none() {
+            wanted = wanted.without(Mechanism::ScramSha256).without(Mechanism::ScramSha256Plus);
+        }
+        let bound = matches!(means.channel, Channel::Exporter(_) | Channel::EndPoint(_));
+        let Some(mechanism) = choose(offered, wanted, login.token, bound) else {
+            return Err("The receiving system offers no AUTH mechanism that can be used".to_owned());
+        };
+        means.tried.push(mechanism);
+        let nonce = means.nonce.unwrap_or_default();
+        let exchange =
+            sasl::Exchange::new(mechanism, login.credentials.clone(), nonce, means.channel.clone());
+        match exchange {
+            Ok(exchange) => Ok(Exchange { exchange, held: None }),
+            Err(fault) => Err(fault.to_string()),
+        }
     }
 
     pub(super) fn name(&self) -> &'static str {
-        self.mechanism.name()
+        self.exchange.mechanism().name()
     }
 
     /// What may stand in the AUTH command, if the mechanism lets the client begin.
-    pub(super) fn initial(&mut self, who: &Credentials) -> Option<Zeroizing<Vec<u8>>> {
-        match self.mechanism {
-            Mechanism::Plain => self.respond(b"", who),
-            Mechanism::Login => None,
-        }
+    pub(super) fn initial(&mut self) -> Option<Zeroizing<Vec<u8>>> {
+        self.exchange.initial()
     }
 
     /// Keeps the initial response for the peer's empty challenge.
@@ -96,30 +91,20 @@ impl Exchange {
         self.held = Some(initial);
     }
 
-    /// The response to a challenge; `None`: the challenge has no sense, cancel.
-    pub(super) fn respond(
-        &mut self,
-        challenge: &[u8],
-        who: &Credentials,
-    ) -> Option<Zeroizing<Vec<u8>>> {
-        if let Some(initial) = self.held.take() {
-            return challenge.is_empty().then_some(initial);
-        }
-        let given = self.given;
-        self.given = given.saturating_add(1);
-        match (self.mechanism, given) {
-            (Mechanism::Plain, 0) if challenge.is_empty() => {
-                let parts = [who.authorization.as_str(), &who.login, &who.password];
-                Some(Zeroizing::new(parts.join("\0").into_bytes()))
-            }
-            (Mechanism::Login, 0) => Some(Zeroizing::new(who.login.clone().into_bytes())),
-            (Mechanism::Login, 1) => Some(Zeroizing::new(who.password.as_bytes().to_vec())),
-            _ => None,
+    /// The response to a challenge. The text says why there is none: cancel.
+    pub(super) fn respond(&mut self, challenge: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+        match self.held.take() {
+            Some(initial) if challenge.is_empty() => Ok(initial),
+            Some(_) => Err("a challenge before the first message".to_owned()),
+            None => self.exchange.respond(challenge).map_err(|fault| fault.to_string()),
         }
     }
 
-    /// Whether the peer may say now that all is well.
-    pub(super) fn is_complete(&self) -> bool {
-        self.held.is_none() && self.given >= self.mechanism.responses()
+    /// The peer says that all is well. The text says why that is not believed.
+    pub(super) fn finish(&mut self) -> Result<(), String> {
+        match self.held {
+            Some(_) => Err("nothing was said yet".to_owned()),
+            None => self.exchange.finish(b"").map_err(|fault| fault.to_string()),
+        }
     }
 }

@@ -5,12 +5,22 @@ use zeroize::Zeroizing;
 use super::outcome::{Origin, Verdict};
 use super::{Client, Owed, State, Tls, auth};
 use crate::codec::base64;
+use crate::sasl::Nonce;
+use crate::sasl::client::Channel;
 use crate::smtp::answer::Answer;
 
 /// Longest AUTH command with an initial response in octets: the command line of RFC 5321 4.5.3.1.4, which RFC 4954 4 keeps.
 const AUTH_COMMAND_OCTETS: usize = 512;
 
 impl Client {
+    /// What SCRAM needs: 18 random octets that were never used before, and what is known of the TLS channel. To be given
+    /// before the session logs in: right behind [`Client::new`], and with the channel again before
+    /// [`Client::tls_started`]. Without it SCRAM is not used.
+    pub fn set_channel(&mut self, nonce: Nonce, channel: Channel) {
+        self.means.nonce = Some(nonce);
+        self.means.channel = channel;
+    }
+
     /// TLS is on: nothing that was said before is known any more, and EHLO is said again (RFC 3207 4.2). `unread`: octets that came
     /// in the clear behind the 220 and were not consumed. When there are any, somebody put them there, and the session fails.
     ///
@@ -70,14 +80,13 @@ impl Client {
                 self.owed = Owed::StartTls;
             }
             (State::StartTls, 4 | 5) if self.config.tls != Tls::Required => self.log_in(out),
-            (State::Auth, 2) => {
-                if self.exchange.as_ref().is_some_and(|e| e.is_complete()) {
+            (State::Auth, 2) => match self.exchange.as_mut().map(|e| e.finish()) {
+                Some(Err(why)) => self.broken(&format!("AUTH succeeded, but {why}")),
+                _ => {
                     self.authenticated = true;
                     self.ready();
-                } else {
-                    self.broken("AUTH succeeded before the exchange was complete");
                 }
-            }
+            },
             (State::Auth, 3) => self.challenged(out),
             // This mechanism is not for it (RFC 4954 4): the next.
             (State::Auth, 5) if code == 504 => self.log_in(out),
@@ -134,7 +143,7 @@ impl Client {
     /// Behind TLS: AUTH, if it is wanted, with the next mechanism that both sides know.
     fn log_in(&mut self, out: &mut Vec<u8>) {
         let config = self.config.clone();
-        let Some(who) = &config.credentials else {
+        let Some(login) = &config.login else {
             self.ready();
             return;
         };
@@ -143,17 +152,17 @@ impl Client {
             self.give_up(Origin::Client, Verdict::Temporary, true);
             return;
         }
-        let Some((at, mut exchange)) = auth::Exchange::new(&self.capabilities, self.mechanisms)
-        else {
-            let text = "The receiving system offers no AUTH mechanism that can be used";
-            self.own = Answer::own(454, 7, 0, text);
-            self.give_up(Origin::Client, Verdict::Temporary, true);
-            return;
+        let mut exchange = match auth::Exchange::new(&self.capabilities, login, &mut self.means) {
+            Ok(exchange) => exchange,
+            Err(why) => {
+                self.own = Answer::own(454, 7, 0, &why);
+                self.give_up(Origin::Client, Verdict::Temporary, true);
+                return;
+            }
         };
-        self.mechanisms = at + 1;
         out.extend_from_slice(b"AUTH ");
         out.extend_from_slice(exchange.name().as_bytes());
-        if let Some(initial) = exchange.initial(who) {
+        if let Some(initial) = exchange.initial() {
             let text = encoded(&initial);
             let length = "AUTH  \r\n".len() + exchange.name().len() + text.len();
             if length <= AUTH_COMMAND_OCTETS {
@@ -171,17 +180,16 @@ impl Client {
 
     /// A 334: the mechanism's next response.
     fn challenged(&mut self, out: &mut Vec<u8>) {
-        let config = self.config.clone();
         let text = self.parser.answer().text().trim();
         let challenge = base64::decode(text.as_bytes());
-        let response = match (&mut self.exchange, &config.credentials, challenge) {
-            (Some(exchange), Some(who), Some(challenge)) => exchange.respond(&challenge, who),
-            _ => None,
+        let response = match (&mut self.exchange, challenge) {
+            (Some(exchange), Some(challenge)) => exchange.respond(&challenge),
+            _ => Err("the server's challenge is not Base64".to_owned()),
         };
         match response {
-            Some(response) => out.extend_from_slice(encoded(&response).as_bytes()),
-            None => {
-                self.own = Answer::own(454, 7, 0, "The receiving system's challenge has no sense");
+            Ok(response) => out.extend_from_slice(encoded(&response).as_bytes()),
+            Err(why) => {
+                self.own = Answer::own(454, 7, 0, &format!("AUTH was cancelled: {why}"));
                 self.state = State::Cancelled;
                 out.push(b'*');
             }

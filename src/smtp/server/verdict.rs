@@ -10,7 +10,6 @@ use super::phrase::{OK, SHUTDOWN, TOO_MANY_ERRORS, UNTOLD};
 use super::{Dialect, Pause, Repeat, Server, State, Transaction};
 use crate::codec::body::Decoder;
 use crate::codec::date::Rfc3339;
-use crate::sasl;
 use crate::smtp::extension::Lookup;
 use crate::smtp::{Reply, reply, xclient};
 
@@ -52,9 +51,7 @@ impl Server {
                 }
             }
             Pause::Auth => {
-                self.exchange = None;
-                self.authenticated |= accepted;
-                self.refuse(spoken(Reply::new(235, 7, 0, "Authenticated")));
+                self.reply_to_auth(reply, accepted);
             }
             Pause::Mail => {
                 if accepted {
@@ -319,9 +316,8 @@ impl Server {
         if self.offer.starttls && !self.offer.tls {
             line(out, b"-", b"STARTTLS");
         }
-        if self.offer.auth {
-            let names: Vec<_> = sasl::Mechanism::ALL.iter().map(|m| m.name()).collect();
-            line(out, b"-", format!("AUTH {}", names.join(" ")).as_bytes());
+        if self.offer.auth && !self.choice.mechanisms().is_empty() {
+            line(out, b"-", format!("AUTH {}", self.choice.mechanisms().names()).as_bytes());
         }
         line(out, b" ", b"ENHANCEDSTATUSCODES");
     }

@@ -536,7 +536,6 @@ extern "C" {
 /** Session: QUIT; the reply is pending. No answer. */
 #define PH_SMTP_QUIT 20
 
-<<<<<<< HEAD
 /**
  * Session: VRFY; data is what is asked for, flags say PH_SMTP_FLAG_SMTPUTF8 when the answer may be
  * UTF-8. Answer: accept (252) or reply.
@@ -559,7 +558,7 @@ extern "C" {
  * reply with 421 or 554 turns it away.
  */
 #define PH_SMTP_FORWARDED 24
-=======
+
 /** Session: CRAM-MD5 begins and needs a nonce. Answer: ph_smtp_server_auth_nonce. */
 #define PH_SMTP_AUTH_NONCE 30
 
@@ -587,7 +586,6 @@ extern "C" {
  * Answer: ph_smtp_server_auth.
  */
 #define PH_SMTP_AUTH_OUTCOME 34
->>>>>>> main
 
 /** Event flag: the session waits for an answer and must not be stepped before it. */
 #define PH_SMTP_FLAG_PAUSED 1
@@ -601,13 +599,12 @@ extern "C" {
 /** Event flag: MAIL carried SMTPUTF8 (RFC 6531). */
 #define PH_SMTP_FLAG_SMTPUTF8 8
 
-<<<<<<< HEAD
 /** Event flag: MAIL carried BODY=BINARYMIME (RFC 3030): the message may hold any octets. */
 #define PH_SMTP_FLAG_BINARY 16
 
 /** Event flag: MAIL carried REQUIRETLS (RFC 8689). */
 #define PH_SMTP_FLAG_REQUIRETLS 32
-=======
+
 /** Event flag: the client has proved that it knows the password. */
 #define PH_SMTP_FLAG_PROVED 256
 
@@ -799,7 +796,6 @@ extern "C" {
 
 /** Message content: any octets, without lines (BINARYMIME, RFC 3030). */
 #define PH_CONTENT_BINARY 2
->>>>>>> main
 
 /**
  * Session: all input is used up, or what is left is not a whole line yet. Wait for more, or for

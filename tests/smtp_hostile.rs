@@ -31,7 +31,8 @@ impl Peer {
         let config = ServerConfig { hostname, dialect, limits, extensions };
         let server = Server::new(Arc::new(config), Offer::default(), Time(0));
         let (input, codes) = (Vec::new(), Vec::new());
-        let mut peer = Peer { server, input, codes, messages: 0, octets: 0, most: 0, closed: false };
+        let mut peer =
+            Peer { server, input, codes, messages: 0, octets: 0, most: 0, closed: false };
         let hello = if dialect == Dialect::Lmtp { "LHLO x\r\n" } else { "EHLO x\r\n" };
         peer.send(hello.as_bytes());
         peer.codes.clear();
@@ -107,7 +108,9 @@ fn a_command_line_of_64_kib_is_one_error_and_no_memory() {
     peer.send(b"\r\nNOOP\r\n");
     assert_eq!(peer.codes(), [500, 250]);
     // In one go, and as an argument of every command.
-    for verb in ["MAIL FROM:<", "RCPT TO:<", "EHLO ", "VRFY ", "BDAT ", "AUTH PLAIN ", "ETRN ", "NOOP "] {
+    for verb in
+        ["MAIL FROM:<", "RCPT TO:<", "EHLO ", "VRFY ", "BDAT ", "AUTH PLAIN ", "ETRN ", "NOOP "]
+    {
         let mut peer = Peer::smtp();
         peer.send(format!("{verb}{}\r\nNOOP\r\n", "x".repeat(65_536)).as_bytes());
         assert_eq!(peer.codes(), [500, 250], "{verb}");
@@ -159,8 +162,7 @@ fn recipients_of_a_million_domains_are_bounded_by_their_limit() {
     peer.send(b"MAIL FROM:<a@x.test>\r\n");
     peer.codes();
     for n in 0..1000 {
-        let lines: String =
-            (0..1000).map(|m| format!("RCPT TO:<u@d{n}-{m}.test>\r\n")).collect();
+        let lines: String = (0..1000).map(|m| format!("RCPT TO:<u@d{n}-{m}.test>\r\n")).collect();
         peer.send(lines.as_bytes());
         let refused = peer.codes().iter().filter(|code| **code == 452).count();
         assert_eq!(refused, if n == 0 { 980 } else { 1000 });
@@ -180,7 +182,9 @@ fn chunks_at_the_top_of_64_bits_never_wrap() {
             for envelope in ["", ENVELOPE] {
                 for before in ["", "BDAT 1\r\nx"] {
                     let mut peer = Peer::smtp();
-                    peer.send(format!("{envelope}{before}BDAT {size}{last}\r\nNOOP\r\n").as_bytes());
+                    peer.send(
+                        format!("{envelope}{before}BDAT {size}{last}\r\nNOOP\r\n").as_bytes(),
+                    );
                     let code = peer.codes().last().copied();
                     let name = format!("BDAT {size}{last} after {envelope:?} {before:?}");
                     assert!(matches!(code, Some(501..=503 | 552)), "{name}: {code:?}");

@@ -49,11 +49,8 @@ mod repair;
 mod report;
 mod sasl;
 mod scrub;
-<<<<<<< HEAD
-mod smtp_extension;
-=======
 mod smtp_client;
->>>>>>> main
+mod smtp_extension;
 mod smtp_server;
 mod status;
 mod store_state;

@@ -11,11 +11,8 @@ use super::boundary::{DONE, Exclusive, clear, give, required, take};
 use super::bytes::{self, ph_bytes};
 use super::pending::Pending;
 use super::record::{self, Record};
-<<<<<<< HEAD
-use super::smtp_extension::extensions_of;
-=======
 use super::sasl::{self, Asked, Asks, ph_scram_keys};
->>>>>>> main
+use super::smtp_extension::extensions_of;
 use super::status::{ph_error, ph_status};
 use crate::error::{Error, Kind, Result};
 use crate::sasl::Verdict;
@@ -114,15 +111,12 @@ pub const PH_SMTP_FLAG_EXTENDED: u32 = 2;
 pub const PH_SMTP_FLAG_8BIT: u32 = 4;
 /// Event flag: MAIL carried SMTPUTF8 (RFC 6531).
 pub const PH_SMTP_FLAG_SMTPUTF8: u32 = 8;
-<<<<<<< HEAD
 /// Event flag: MAIL carried BODY=BINARYMIME (RFC 3030): the message may hold any octets.
 pub const PH_SMTP_FLAG_BINARY: u32 = 16;
 /// Event flag: MAIL carried REQUIRETLS (RFC 8689).
 pub const PH_SMTP_FLAG_REQUIRETLS: u32 = 32;
-=======
 /// Event flag: the client has proved that it knows the password.
 pub const PH_SMTP_FLAG_PROVED: u32 = 256;
->>>>>>> main
 
 /// The receiving side of one SMTP connection, without sockets, threads, clock or storage.
 ///

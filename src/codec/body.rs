@@ -385,7 +385,18 @@ mod tests {
     fn long_bodies_are_read_as_short_ones() {
         // Every odd thing at every place of a body of several blocks, against the same body in small pieces.
         let line = [&b"x".repeat(60)[..], b"\r\n"].concat().repeat(6);
-        for odd in [&b"\r"[..], b"\n", b"\0", b".", b"\r\n", b"\r\n.", b"\n.", b"\r\n.\r\n", b"\r\r\n", b""] {
+        for odd in [
+            &b"\r"[..],
+            b"\n",
+            b"\0",
+            b".",
+            b"\r\n",
+            b"\r\n.",
+            b"\n.",
+            b"\r\n.\r\n",
+            b"\r\r\n",
+            b"",
+        ] {
             for at in 0..line.len() {
                 let mut stream = line.clone();
                 stream.splice(at..at, odd.iter().copied());

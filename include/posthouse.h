@@ -1184,11 +1184,11 @@ typedef struct ph_stats {
 typedef struct ph_listener_row {
     /** sizeof(ph_listener_row). */
     uint32_t struct_size;
-    /** The port that it really has. */
+    /** The port that it really has; 0 for a Unix socket. */
     uint32_t port;
-    /** Its name: smtp, smtps, submission, submissions, pop3, pop3s. */
+    /** Its name: smtp, smtps, submission, submissions, lmtp, pop3, pop3s. */
     ph_bytes name;
-    /** Its address without port, for instance 127.0.0.1 or ::1. */
+    /** Its address without port, for instance 127.0.0.1 or ::1, or the path of a Unix socket. */
     ph_bytes address;
 } ph_listener_row;
 

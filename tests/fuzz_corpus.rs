@@ -6,18 +6,26 @@ use std::path::Path;
 
 #[path = "../fuzz/scenarios/address.rs"]
 mod address;
+#[path = "../fuzz/scenarios/certificate.rs"]
+mod certificate;
 #[path = "../fuzz/scenarios/checkpoint.rs"]
 mod checkpoint;
 #[path = "../fuzz/scenarios/export.rs"]
 mod export;
 #[path = "../fuzz/scenarios/format.rs"]
 mod format;
+#[path = "../fuzz/scenarios/header.rs"]
+mod header;
 #[path = "../fuzz/scenarios/pop3_server.rs"]
 mod pop3_server;
+#[path = "../fuzz/scenarios/proxy.rs"]
+mod proxy;
 #[path = "../fuzz/scenarios/record.rs"]
 mod record;
 #[path = "../fuzz/scenarios/reply.rs"]
 mod reply;
+#[path = "../fuzz/scenarios/sasl.rs"]
+mod sasl;
 #[path = "../fuzz/scenarios/segment.rs"]
 mod segment;
 #[path = "../fuzz/scenarios/smtp_client.rs"]
@@ -65,8 +73,28 @@ fn pop3_server_corpus_holds() {
 }
 
 #[test]
+fn sasl_corpus_holds() {
+    replay("sasl", sasl::run);
+}
+
+#[test]
 fn address_corpus_holds() {
     replay("address", address::run);
+}
+
+#[test]
+fn proxy_corpus_holds() {
+    replay("proxy", proxy::run);
+}
+
+#[test]
+fn certificate_corpus_holds() {
+    replay("certificate", certificate::run);
+}
+
+#[test]
+fn header_corpus_holds() {
+    replay("header", header::run);
 }
 
 #[test]

@@ -100,6 +100,7 @@ impl Visitor {
             implicit,
             begin,
             Arc::clone(context.plan.protocols.clock()),
+            Arc::clone(&context.logins),
             stopping,
         );
         Some((connection.await?, admission))
@@ -142,7 +143,7 @@ impl Visitor {
 pub(super) fn turn_away(config: &ListenerConfig, stream: &Stream) {
     if config.tls == TlsMode::StartTls {
         let line: &[u8] = match config.protocol {
-            Protocol::Smtp | Protocol::Submission => {
+            Protocol::Smtp | Protocol::Submission | Protocol::Lmtp => {
                 b"421 4.3.2 Too many connections, try again later\r\n"
             }
             Protocol::Pop3 => b"-ERR [SYS/TEMP] Too many connections, try again later\r\n",

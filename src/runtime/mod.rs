@@ -14,11 +14,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::error::{Error, Kind, Result, kind_of_io};
-use crate::instance::config::{ListenerConfig, TlsMode};
+use crate::error::{Error, Result, kind_of_io};
+use crate::instance::config::{ListenAddress, ListenerConfig};
 use crate::service::Protocols;
 
 /// A runtime's handle, for rooms above that block on its tasks.
@@ -29,19 +28,22 @@ pub mod control;
 mod entry;
 pub mod gate;
 pub mod hosted;
+mod listener;
+pub mod outbound;
 mod stream;
 pub mod tls;
 
 use entry::Visitor;
 use gate::Gate;
+use listener::Bound;
 use stream::Stream;
 use tls::Acceptor;
 
-/// Connections that the kernel holds for us until we accept them.
-const BACKLOG: u32 = 4096;
-
 /// Worker threads for jobs that may block: password hashing, reading messages.
 const BLOCKING_THREADS: usize = 8;
+
+/// Most of them that work on logins at once; the rest is always there for readers.
+const LOGINS: usize = BLOCKING_THREADS / 2;
 
 /// How a server is made.
 pub struct Plan {
@@ -51,6 +53,8 @@ pub struct Plan {
     pub tls: Option<Acceptor>,
     /// What is spoken.
     pub protocols: Arc<Protocols>,
+    /// How mail leaves; `None`: it does not.
+    pub outbound: Option<outbound::Plan>,
     /// Milliseconds that a stop waits for conversations to end by themselves.
     pub drain_millis: u64,
     /// Threads that serve connections; 0: one for each core, at most 8.
@@ -64,13 +68,15 @@ pub struct Server {
     thread: Option<std::thread::JoinHandle<()>>,
     stopping: watch::Sender<bool>,
     handle: tokio::runtime::Handle,
-    listening: Vec<(ListenerConfig, SocketAddr)>,
+    listening: Vec<(ListenerConfig, ListenAddress)>,
 }
 
 /// What all connections of a server share.
 struct Context {
     plan: Plan,
     gate: Gate,
+    /// Room for logins that are worked on.
+    logins: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -79,13 +85,13 @@ impl Server {
     ///
     /// # Errors
     /// The listener's name and address with the system's words; `Certificate` for implicit TLS without one.
-    pub fn start(plan: Plan) -> Result<Server> {
+    pub fn start(mut plan: Plan) -> Result<Server> {
         let runtime = build(&plan)?;
         let bound = {
             let _inside = runtime.enter();
             plan.listeners
                 .iter()
-                .map(|config| bind(config, plan.tls.is_some()))
+                .map(|config| Bound::new(config, plan.tls.is_some()))
                 .collect::<Result<Vec<_>>>()
         };
         let bound = match bound {
@@ -97,16 +103,22 @@ impl Server {
             }
         };
         let listening: Vec<_> =
-            bound.iter().map(|(config, address, _)| (config.clone(), *address)).collect();
+            bound.iter().map(|bound| (bound.config.clone(), bound.address.clone())).collect();
         let (stopping, receiver) = watch::channel(false);
-        let context = Arc::new(Context { gate: Gate::default(), stopping: receiver, plan });
+        let leaving = plan.outbound.take();
+        let context = Arc::new(Context {
+            gate: Gate::default(),
+            logins: Arc::new(Semaphore::new(LOGINS)),
+            stopping: receiver,
+            plan,
+        });
         let handle = runtime.handle().clone();
         let on_start = Arc::clone(&context.plan.on_thread_start);
         let thread = std::thread::Builder::new()
             .name("posthouse-main".to_owned())
             .spawn(move || {
                 on_start();
-                runtime.block_on(serve(context, bound));
+                runtime.block_on(serve(context, bound, leaving));
                 runtime.shutdown_timeout(Duration::from_secs(10));
             })
             .map_err(|e| Error::new(kind_of_io(&e), format!("cannot start a thread: {e}")))?;
@@ -114,7 +126,7 @@ impl Server {
     }
 
     /// What is served, with the addresses as bound.
-    pub fn listening(&self) -> &[(ListenerConfig, SocketAddr)] {
+    pub fn listening(&self) -> &[(ListenerConfig, ListenAddress)] {
         &self.listening
     }
 
@@ -160,41 +172,15 @@ fn build(plan: &Plan) -> Result<tokio::runtime::Runtime> {
         .map_err(|e| Error::new(kind_of_io(&e), format!("cannot start the runtime: {e}")))
 }
 
-fn bind(config: &ListenerConfig, tls: bool) -> Result<(ListenerConfig, SocketAddr, TcpListener)> {
-    if config.tls == TlsMode::Implicit && !tls {
-        return Err(Error::new(
-            Kind::Certificate,
-            format!("listener {} {}: no certificate is configured", config.name, config.address),
-        ));
-    }
-    let listen = || {
-        let socket = match config.address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        // On Windows the option would let another process take the port away.
-        #[cfg(unix)]
-        socket.set_reuseaddr(true)?;
-        socket.bind(config.address)?;
-        let listener = socket.listen(BACKLOG)?;
-        Ok((listener.local_addr()?, listener))
-    };
-    let (address, listener) = listen().map_err(|e: std::io::Error| {
-        Error::new(
-            kind_of_io(&e),
-            format!("listener {}: cannot listen on {}: {e}", config.name, config.address),
-        )
-    })?;
-    Ok((config.clone(), address, listener))
-}
-
-async fn serve(context: Arc<Context>, bound: Vec<(ListenerConfig, SocketAddr, TcpListener)>) {
+async fn serve(context: Arc<Context>, bound: Vec<Bound>, leaving: Option<outbound::Plan>) {
     // Every connection holds a sender: the receiver ends when the last one is gone.
     let (alive, mut gone) = mpsc::channel::<()>(1);
     let mut accepting = Vec::new();
-    for (config, _, listener) in bound {
-        let task = accept(Arc::clone(&context), config, listener, alive.clone());
-        accepting.push(tokio::spawn(task));
+    for bound in bound {
+        accepting.push(tokio::spawn(accept(Arc::clone(&context), bound, alive.clone())));
+    }
+    if let Some(plan) = leaving {
+        tokio::spawn(outbound::run(plan, context.stopping.clone(), alive.clone()));
     }
     drop(alive);
     let mut stopping = context.stopping.clone();
@@ -208,20 +194,11 @@ async fn serve(context: Arc<Context>, bound: Vec<(ListenerConfig, SocketAddr, Tc
     let _ = tokio::time::timeout(drain, gone.recv()).await;
 }
 
-async fn accept(
-    context: Arc<Context>,
-    config: ListenerConfig,
-    listener: TcpListener,
-    alive: mpsc::Sender<()>,
-) {
-    let config = Arc::new(config);
+async fn accept(context: Arc<Context>, bound: Bound, alive: mpsc::Sender<()>) {
+    let config = Arc::new(bound.config.clone());
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                // Replies are collected and leave in one write; waiting for more would only delay them (RFC 2920).
-                let _ = stream.set_nodelay(true);
-                admit(&context, &config, Stream::Tcp(stream), peer, &alive);
-            }
+        match bound.accept().await {
+            Ok((stream, peer)) => admit(&context, &config, stream, peer, &alive),
             Err(error) => {
                 // Out of descriptors or memory: the kernel keeps the connection for us. Try again soon.
                 tracing::warn!(listener = config.name, %error, "cannot accept a connection");

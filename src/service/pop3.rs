@@ -154,6 +154,8 @@ impl Conversation for Pop3Conversation {
                 self.reading = None;
                 self.server.body_failed(out);
             }
+            // Nobody is asked here.
+            Settled::Verdict(_) => {}
             Settled::Ticket(result) => {
                 if let Err(error) = &result {
                     tracing::error!(%error, "messages not removed");
@@ -193,7 +195,7 @@ impl Conversation for Pop3Conversation {
 /// The job that a decided login begins: opening the maildrop.
 fn log_in_job(shared: &Arc<Shared>, work: Box<dyn FnOnce() -> Login + Send>) -> Wait {
     let shared = Arc::clone(shared);
-    Wait::Work(Box::new(move || {
+    Wait::Login(Box::new(move || {
         Settled::Maildrop(match work() {
             Login::Account(account) => open(&shared, account.id),
             Login::Refused => Err(Denial::Credentials),

@@ -15,6 +15,7 @@ pub struct Protocols {
     clock: Arc<dyn Clock>,
     smtp: Arc<smtp::server::ServerConfig>,
     submission: Arc<smtp::server::ServerConfig>,
+    lmtp: Arc<smtp::server::ServerConfig>,
     pop3: Arc<pop3::server::ServerConfig>,
 }
 
@@ -41,6 +42,7 @@ impl Protocols {
         Protocols {
             smtp: dialect(smtp::server::Dialect::Smtp),
             submission: dialect(smtp::server::Dialect::Submission),
+            lmtp: dialect(smtp::server::Dialect::Lmtp),
             pop3,
             shared,
             clock,
@@ -64,8 +66,14 @@ impl Protocols {
             Protocol::Smtp => {
                 Box::new(SmtpConversation::new(shared, Arc::clone(&self.smtp), link, now))
             }
+            Protocol::Lmtp => {
+                Box::new(SmtpConversation::new(shared, Arc::clone(&self.lmtp), link, now))
+            }
             Protocol::Submission => {
                 Box::new(SmtpConversation::new(shared, Arc::clone(&self.submission), link, now))
+            }
+            Protocol::Lmtp => {
+                Box::new(SmtpConversation::new(shared, Arc::clone(&self.lmtp), link, now))
             }
             Protocol::Pop3 => {
                 Box::new(Pop3Conversation::new(shared, Arc::clone(&self.pop3), link, now))

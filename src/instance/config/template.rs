@@ -30,10 +30,11 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
          #            smtps        the same with TLS from the first byte\n\
          #            submission   mail from users' programs, who must log in; STARTTLS, port 587\n\
          #            submissions  the same with TLS from the first byte, port 465\n\
+         #            lmtp         mail from another server of yours that has a queue; not port 25\n\
          #            pop3         mailboxes; TLS on request (STLS), port 110\n\
          #            pop3s        the same with TLS from the first byte, port 995\n\
          #   address  ADDRESS:PORT or [IPV6]:PORT; 0.0.0.0 and [::] are all addresses of the machine,\n\
-         #            port 0 is any free one\n",
+         #            port 0 is any free one; for lmtp also the path of a Unix socket (mode 0660)\n",
     );
     if config.listeners.is_empty() {
         out.push('\n');
@@ -58,6 +59,18 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
         ),
     }
     tls_settings(out, config)?;
+    out.push_str(
+        "\n# Where mail for other servers goes, one table for each domain. Without one it waits in the queue.\n\
+         #   domain       the recipients' domain, or \"*\" for all that have no table of their own\n\
+         #   to           smtp:HOST:PORT, lmtp:HOST:PORT or lmtp:/PATH of a socket\n\
+         #   tls          \"opportunistic\" (when it is offered; what a table has that does not say), \"required\" or\n\
+         #                \"none\"\n\
+         #   authorities  PEM file of who may vouch for HOST; needed with tls = \"required\"\n\
+         #   login, password  log in with these; under TLS, unless tls = \"none\"\n\
+         # [[route]]\n# domain = \"*\"\n# to = \"smtp:relay.example.net:587\"\n",
+    );
+    out.push_str("\n# When deliveries are repeated.\n[delivery]\n");
+    numbers(out, config, "delivery")?;
     out.push_str("\n# What is allowed.\n[policy]\n");
     out.push_str(
         "# Networks whose machines may send to everywhere without logging in, such as\n\
@@ -93,16 +106,28 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
     numbers(out, config, "policy")?;
     out.push_str(
         "\n# How clients log in.\n[auth]\n\
-         # Mechanisms that are offered. SCRAM-SHA-256 shows no password; with -PLUS it is tied to the TLS channel\n\
-         # (TLS 1.3). Accounts of old instances can use it after their next login by PLAIN or LOGIN. CRAM-MD5 is for\n\
-         # old clients only: passwords that are set while it stands here are also kept in a form that is enough to log\n\
-         # in with it, should somebody steal the files, until they are set again without it. OAUTHBEARER and XOAUTH2\n\
-         # are offered when the program around the engine verifies tokens.\n",
+         # Mechanisms that are offered. SCRAM-SHA-256 shows no password; with -PLUS it is tied to the TLS\n\
+         # channel (TLS 1.3). Accounts of old instances can use it after their next login by PLAIN or\n\
+         # LOGIN. CRAM-MD5 is for old clients only: passwords that are set while it stands here are also\n\
+         # kept in a form that is enough to log in with it, should somebody steal the files, until they\n\
+         # are set again without it. OAUTHBEARER and XOAUTH2 are offered when the program around the\n\
+         # engine verifies tokens.\n",
     );
     let mechanisms: Vec<String> = config.mechanisms.iter().map(|m| quoted(m.name())).collect();
     writeln!(out, "mechanisms = [{}]", mechanisms.join(", "))?;
     out.push_str("\n# Bounds of SMTP sessions.\n[smtp]\n");
     numbers(out, config, "smtp")?;
+    out.push_str(
+        "\n# Mail from users' programs (submission), and from whoever has logged in elsewhere.\n[submission]\n\
+         # In whose name an account may send: \"login\" (any), \"envelope\" (the reverse-path must be one of its\n\
+         # addresses or aliases) or \"header\" (From and Sender too).\n",
+    );
+    let rights = match config.rules.sender_rights {
+        crate::policy::SenderRights::Login => "login",
+        crate::policy::SenderRights::Envelope => "envelope",
+        crate::policy::SenderRights::Header => "header",
+    };
+    writeln!(out, "sender_rights = {}", quoted(rights))?;
     out.push_str("\n# Bounds of POP3 sessions.\n[pop3]\n");
     numbers(out, config, "pop3")?;
     out.push_str("\n# The files with the mail.\n[store]\n");

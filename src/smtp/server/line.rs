@@ -41,13 +41,15 @@ impl Server {
         match frame {
             Frame::Line { length, end } => {
                 self.deadline = None;
-                self.lines = self.lines.saturating_add(1);
                 let line = input.get(..length).unwrap_or_default();
                 let signal = if response { self.response(line) } else { self.command(line) };
                 match signal {
                     // The transaction ends first; the command comes again.
                     Some(Signal::Reset) => (0, Some(Signal::Reset)),
-                    signal => (length + end, signal),
+                    signal => {
+                        self.lines = self.lines.saturating_add(1);
+                        (length + end, signal)
+                    }
                 }
             }
             Frame::Skipped { skip } => {

@@ -14,6 +14,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::punycode;
+
 /// Longest local part in octets, quotes included (RFC 5321 4.5.3.1.1).
 pub const LOCAL_PART_OCTETS: usize = 64;
 /// Longest domain in octets (RFC 5321 4.5.3.1.2).
@@ -94,9 +96,14 @@ impl Address {
         self.local_value().eq_ignore_ascii_case(b"postmaster")
     }
 
-    /// Whether both name the same mailbox by value. Local parts are compared with their case.
+    /// Whether both name the same mailbox by value. Local parts are compared with their case, domains as
+    /// [`is_same_domain`] does.
     pub fn is_same_mailbox(&self, other: &Address) -> bool {
-        self.local_value() == other.local_value() && self.domain_key() == other.domain_key()
+        let domains = match (self.domain_key(), other.domain_key()) {
+            (Some(one), Some(two)) => is_same_domain(&one, &two),
+            (one, two) => one == two,
+        };
+        domains && self.local_value() == other.local_value()
     }
 
     /// Whether it needs SMTPUTF8.
@@ -233,6 +240,31 @@ fn literal(domain: &[u8]) -> Option<Literal> {
             address.parse().ok().map(Literal::V6)
         }
         _ => inner.parse().ok().map(Literal::V4),
+    }
+}
+
+/// Whether two domains, in the form of [`Address::domain_key`], are the same: an A-label (`xn--...`) and the
+/// U-label behind it are (RFC 5890 2.3.2.1). Unicode is compared in lower case, as it is normalised already in a U-label.
+pub fn is_same_domain(one: &str, two: &str) -> bool {
+    if one == two {
+        return true;
+    }
+    let unicode = |label: &str| {
+        let text = label.strip_prefix("xn--").and_then(punycode::decode);
+        text.map(|text| text.to_lowercase())
+    };
+    let (mut ones, mut twos) = (one.split('.'), two.split('.'));
+    loop {
+        match (ones.next(), twos.next()) {
+            (None, None) => return true,
+            (Some(a), Some(b)) if a == b => {}
+            (Some(a), Some(b)) => match (unicode(a), unicode(b)) {
+                (Some(text), None) if text == b => {}
+                (None, Some(text)) if text == a => {}
+                _ => return false,
+            },
+            _ => return false,
+        }
     }
 }
 
@@ -413,6 +445,23 @@ mod tests {
         assert!(parse(&whole(ADDRESS_OCTETS)).is_some());
         assert!(parse(&whole(ADDRESS_OCTETS + 1)).is_none());
         assert!(parse(&whole(ADDRESS_OCTETS + 2)).is_none());
+    }
+
+    #[test]
+    fn a_labels_and_u_labels_are_the_same_domain() {
+        let wide = |text: &str| Address::parse(text.as_bytes(), true).expect("an address");
+        assert!(wide("a@BÜCHER.test").is_same_mailbox(&wide("a@xn--bcher-kva.TEST.")));
+        assert!(wide("a@xn--bcher-kva.test").is_same_mailbox(&wide("a@bücher.test")));
+        assert!(is_same_domain("mail.xn--mnchen-3ya.test", "mail.münchen.test"));
+        for (one, two) in [
+            ("xn--bcher-kva.test", "bucher.test"),
+            ("xn--bcher-kva.test", "bücher.test.org"),
+            ("xn--bcher-kva", "xn--mnchen-3ya"),
+            ("xn--999999999", "bücher"),
+            ("x.test", "test"),
+        ] {
+            assert!(!is_same_domain(one, two), "{one} {two}");
+        }
     }
 
     #[test]

@@ -51,6 +51,7 @@ mod report;
 mod sasl;
 mod scrub;
 mod smtp_client;
+mod smtp_extension;
 mod smtp_server;
 mod status;
 mod store_state;

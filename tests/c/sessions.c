@@ -204,6 +204,71 @@ static void smtp_conversations(void)
     CHECK(strstr(whole.wire, "\r\n250 2.0.0 Kept\r\n221 ") != NULL);
 }
 
+/* LMTP and the extensions: one reply for each recipient, parameters as the next hop must hear of them. */
+static void smtp_extensions(void)
+{
+    static const char input[] =
+        "LHLO proxy.example\r\nXCLIENT ADDR=192.0.2.1 LOGIN=bob\r\nLHLO client.example\r\nVRFY someone\r\nETRN #queue\r\n"
+        "MAIL FROM:<a@example.test> RET=hdrs BODY=BINARYMIME MT-PRIORITY=-3\r\n"
+        "RCPT TO:<one@example.test> NOTIFY=never\r\nRCPT TO:<two@example.test>\r\nRCPT TO:<three@example.test>\r\n"
+        "BDAT 1 LAST\r\nxQUIT\r\n";
+    static struct talk talk;
+    ph_smtp_server_options options = PH_SMTP_SERVER_OPTIONS_INIT;
+    ph_smtp_event event = PH_SMTP_EVENT_INIT;
+    ph_error err = PH_ERROR_INIT;
+    ph_smtp_server *session = NULL;
+    ph_bytes none = ph_bytes_of("");
+    size_t used = 0, consumed = 0;
+
+    options.dialect = PH_SMTP_DIALECT_LMTP;
+    options.extensions = PH_SMTP_EXTENSION_DSN | PH_SMTP_EXTENSION_BINARYMIME | PH_SMTP_EXTENSION_ETRN |
+                         PH_SMTP_EXTENSION_XCLIENT | PH_SMTP_EXTENSION_MT_PRIORITY;
+    options.vrfy = 9;
+    FAILS(PH_E_INVALID_ARGUMENT, ph_smtp_server_new(&options, 0, &session, &err));
+    options.vrfy = PH_SMTP_LOOKUP_ASKED;
+    options.hold_seconds = 5;
+    FAILS(PH_E_INVALID_ARGUMENT, ph_smtp_server_new(&options, 0, &session, &err));
+    options.hold_seconds = 0;
+    options.deliver_by_least = 5;
+    FAILS(PH_E_INVALID_ARGUMENT, ph_smtp_server_new(&options, 0, &session, &err));
+    options.deliver_by_least = 0;
+    options.extensions |= 1u << 31;
+    FAILS(PH_E_INVALID_ARGUMENT, ph_smtp_server_new(&options, 0, &session, &err));
+    options.extensions &= ~(1u << 31);
+    OK(ph_smtp_server_new(&options, 0, &session, &err));
+    do {
+        CHECK(ph_smtp_server_step(session, 1, (const uint8_t *)input + used, sizeof input - 1 - used, &consumed, &event) == PH_OK);
+        used += consumed;
+        CHECK(event.recipients == (event.kind == PH_SMTP_DATA_END ? 3u : 0u));
+        if (event.kind == PH_SMTP_FORWARDED) {
+            CHECK(same(event.parameters, "ADDR=192.0.2.1 LOGIN=bob"));
+            CHECK(same(event.address, "192.0.2.1") && same(event.login, "bob"));
+        } else if (event.kind == PH_SMTP_VERIFY) {
+            CHECK(same(event.data, "someone"));
+        } else if (event.kind == PH_SMTP_ETRN) {
+            CHECK(same(event.data, "#queue"));
+        } else if (event.kind == PH_SMTP_MAIL) {
+            CHECK(same(event.parameters, "RET=HDRS MT-PRIORITY=-3"));
+            CHECK(event.flags == (PH_SMTP_FLAG_PAUSED | PH_SMTP_FLAG_BINARY));
+        } else if (event.kind == PH_SMTP_RCPT) {
+            CHECK(same(event.parameters, same(event.address, "one@example.test") ? "NOTIFY=NEVER" : ""));
+        } else if (event.kind == PH_SMTP_DATA_END) {
+            CHECK(ph_smtp_server_reply_recipient(session, 99, none, none) == PH_E_INVALID_ARGUMENT);
+            CHECK(ph_smtp_server_reply_recipient(session, 250, ph_bytes_of("2.1.5"), ph_bytes_of("First")) == PH_OK);
+            CHECK(ph_smtp_server_step(session, 1, NULL, 0, &consumed, &event) == PH_E_STATE);
+            CHECK(ph_smtp_server_reply_recipient(session, 452, ph_bytes_of("4.2.2"), ph_bytes_of("Second")) == PH_OK);
+            CHECK(ph_smtp_server_reply(session, 550, ph_bytes_of("5.2.1"), ph_bytes_of("Rest")) == PH_OK);
+            CHECK(ph_smtp_server_reply_recipient(session, 250, none, none) == PH_E_STATE);
+            event.flags = 0;
+        }
+        if (event.flags & PH_SMTP_FLAG_PAUSED)
+            CHECK(ph_smtp_server_accept(session) == PH_OK);
+        drain_smtp(session, &talk, 1000);
+    } while (event.kind != PH_SMTP_CLOSED);
+    CHECK(strstr(talk.wire, "\r\n250 2.1.5 First\r\n452 4.2.2 Second\r\n550 5.2.1 Rest\r\n221 ") != NULL);
+    ph_smtp_server_free(session);
+}
+
 static void smtp_edges(void)
 {
     static struct talk talk;
@@ -568,6 +633,7 @@ int main(void)
     smtp_conversations();
     mechanisms();
     keys();
+    smtp_extensions();
     smtp_edges();
     pop3_conversations();
     use_everything();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use posthouse::session::{Next, Session, Step};
+use posthouse::smtp::extension::Extensions;
 use posthouse::smtp::server::{Dialect, Event, Limits, Offer, Server, ServerConfig};
 use posthouse::time::Time;
 
@@ -43,7 +44,7 @@ fn greeted() -> (Server, Vec<u8>) {
         hostname: "mail.example.test".to_owned(),
         dialect: Dialect::Smtp,
         limits: Limits { transactions: u32::MAX, ..Limits::default() },
-        chunking: true,
+        extensions: Extensions::default(),
     };
     let mut server = Server::new(Arc::new(config), Offer::default(), Time(0));
     let mut out = Vec::new();

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use posthouse::sasl::Verdict;
 use posthouse::session::{Next, Session, Step};
+use posthouse::smtp::extension::Extensions;
 use posthouse::smtp::server::{Dialect, Event, Limits, Offer, Server, ServerConfig};
 use posthouse::time::{Clock, SystemClock};
 
@@ -25,7 +26,7 @@ fn main() -> std::io::Result<()> {
         hostname: "sink.example.test".to_owned(),
         dialect: Dialect::Smtp,
         limits: Limits::default(),
-        chunking: true,
+        extensions: Extensions::default(),
     });
     let clock = SystemClock::shared();
     std::thread::spawn(move || {

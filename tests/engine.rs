@@ -498,6 +498,7 @@ fn events_and_log_lines_reach_the_host() {
         }),
         log_level: LogLevel::Info,
         threads: 1,
+        tokens: None,
     };
     let engine = house.open(&["user1"], options);
     engine.start().unwrap();

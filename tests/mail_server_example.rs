@@ -74,6 +74,14 @@ fn mail_server_in_c_bound_statically_gives_back_what_it_took() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn mail_server_on_sockets_of_its_host_in_c_gives_back_what_it_took() {
+    if let Some(server) = c_example("own_sockets", "gcc", c::Link::Shared) {
+        round_trip(&server, &["--full"]);
+    }
+}
+
+#[test]
 fn mail_server_in_rust_gives_back_what_it_took() {
     round_trip(&rust_example("mail_server"), &[]);
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use posthouse::session::{Next, Session, Step};
+use posthouse::smtp::extension::Extensions;
 use posthouse::smtp::server::{Dialect, Event, Limits, Offer, Server, ServerConfig};
 use posthouse::time::Time;
 
@@ -36,7 +37,7 @@ fn a_message_in_steady_state_allocates_nothing() {
         hostname: "mail.example.test".to_owned(),
         dialect: Dialect::Smtp,
         limits: Limits::default(),
-        chunking: true,
+        extensions: Extensions::default(),
     };
     let mut server = Server::new(Arc::new(config), Offer::default(), Time(0));
     let mut out = Vec::with_capacity(64 << 10);

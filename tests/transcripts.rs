@@ -30,3 +30,9 @@ fn smtp_conversations_go_as_written() {
     let played = transcript::play_folder::<smtp_machine::SmtpMachine>("smtp");
     println!("{played} conversations");
 }
+
+#[test]
+fn lmtp_conversations_go_as_written() {
+    let played = transcript::play_folder::<smtp_machine::SmtpMachine>("lmtp");
+    println!("{played} conversations");
+}

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use posthouse::session::{Next, Session, Step};
+use posthouse::smtp::extension::Extensions;
 use posthouse::smtp::server::{Dialect, Event, Limits, Offer, Server, ServerConfig};
 use posthouse::time::{Clock, SystemClock};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -25,7 +26,7 @@ pub async fn serve(address: SocketAddr) -> io::Result<()> {
         hostname: "sink.example.test".to_owned(),
         dialect: Dialect::Smtp,
         limits: Limits { transactions: u32::MAX, ..Limits::default() },
-        chunking: true,
+        extensions: Extensions::default(),
     });
     let clock = SystemClock::shared();
     loop {

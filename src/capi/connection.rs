@@ -33,11 +33,11 @@ pub const PH_CONNECTION_STARTTLS: u32 = 4;
 pub const PH_CONNECTION_CLOSED: u32 = 5;
 
 /// TLS of a connection: none, and none is offered.
-pub const PH_TLS_NONE: u32 = 0;
+pub const PH_CONNECTION_TLS_NONE: u32 = 0;
 /// TLS of a connection: the engine makes it with its certificate. What goes in and out of the connection is then ciphertext.
-pub const PH_TLS_ENGINE: u32 = 1;
+pub const PH_CONNECTION_TLS_ENGINE: u32 = 1;
 /// TLS of a connection: the host makes it. What goes in and out of the connection is always plaintext.
-pub const PH_TLS_HOST: u32 = 2;
+pub const PH_CONNECTION_TLS_HOST: u32 = 2;
 
 /// Called when a connection that answered PH_CONNECTION_WAITING can be stepped again.
 ///
@@ -102,14 +102,14 @@ unsafe impl Record for ph_tls_facts {
 pub struct ph_connection_options {
     /// sizeof(ph_connection_options).
     pub struct_size: u32,
-    /// PH_TLS_...: who makes TLS. It begins with the first octet for smtps, submissions and pop3s, and when the peer asks for it for
+    /// PH_CONNECTION_TLS_...: who makes TLS. It begins with the first octet for smtps, submissions and pop3s, and when the peer asks for it for
     /// the others.
     pub tls: u32,
     /// What is spoken, by a listener's name: smtp, smtps, submission, submissions, pop3, pop3s. Required.
     pub protocol: *const c_char,
     /// The peer's address with port: 192.0.2.1:4711 or [2001:db8::1]:4711. Required.
     pub peer: *const c_char,
-    /// With PH_TLS_HOST and a protocol whose TLS begins with the first octet: what the handshake, which the host has made already, came
+    /// With PH_CONNECTION_TLS_HOST and a protocol whose TLS begins with the first octet: what the handshake, which the host has made already, came
     /// to. NULL otherwise.
     pub facts: *const ph_tls_facts,
     /// Called when a connection that waited can be stepped again. Required.
@@ -133,7 +133,7 @@ unsafe impl Record for ph_connection_options {
 /// Parameters: engine; options; out, where the handle goes (NULL when the call fails); err, or NULL.
 /// Returns: PH_OK or an error.
 /// Errors: PH_E_INVALID_ARGUMENT for a protocol or tls that there is not, or facts where none belong or none are; PH_E_ADDRESS_INVALID
-/// for peer; PH_E_CERTIFICATE, PH_E_PRIVATE_KEY with PH_TLS_ENGINE; PH_E_STOPPED, PH_E_REENTRANT, PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
+/// for peer; PH_E_CERTIFICATE, PH_E_PRIVATE_KEY with PH_CONNECTION_TLS_ENGINE; PH_E_STOPPED, PH_E_REENTRANT, PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
 /// Ownership: the handle is the caller's, to be ended by ph_connection_free, before or after ph_engine_close. ready_user_data passes to
 /// the library with this call: its drop function is called exactly once, also when the call fails. Only when the answer is
 /// PH_E_STRUCT_SIZE or PH_E_NULL for options, options was not read and ready_user_data stays the caller's.
@@ -196,21 +196,25 @@ unsafe fn hosted_options(
     })?;
     let wrong = |text: &str| Err(Error::new(Kind::InvalidArgument, format!("{name}: {text}")));
     let tls = match (options.tls, tls, facts) {
-        (PH_TLS_NONE, TlsMode::StartTls, None) => HostedTls::None,
-        (PH_TLS_NONE, TlsMode::Implicit, None) => {
-            return wrong("it needs PH_TLS_ENGINE or PH_TLS_HOST");
+        (PH_CONNECTION_TLS_NONE, TlsMode::StartTls, None) => HostedTls::None,
+        (PH_CONNECTION_TLS_NONE, TlsMode::Implicit, None) => {
+            return wrong("it needs PH_CONNECTION_TLS_ENGINE or PH_CONNECTION_TLS_HOST");
         }
-        (PH_TLS_ENGINE, TlsMode::StartTls, None) => HostedTls::Engine,
-        (PH_TLS_ENGINE, TlsMode::Implicit, None) => HostedTls::EngineImplicit,
-        (PH_TLS_HOST, TlsMode::StartTls, None) => HostedTls::Host,
-        (PH_TLS_HOST, TlsMode::Implicit, Some(facts)) => HostedTls::HostImplicit(facts),
-        (PH_TLS_HOST, TlsMode::Implicit, None) => {
+        (PH_CONNECTION_TLS_ENGINE, TlsMode::StartTls, None) => HostedTls::Engine,
+        (PH_CONNECTION_TLS_ENGINE, TlsMode::Implicit, None) => HostedTls::EngineImplicit,
+        (PH_CONNECTION_TLS_HOST, TlsMode::StartTls, None) => HostedTls::Host,
+        (PH_CONNECTION_TLS_HOST, TlsMode::Implicit, Some(facts)) => HostedTls::HostImplicit(facts),
+        (PH_CONNECTION_TLS_HOST, TlsMode::Implicit, None) => {
             return wrong("facts is NULL, and the host has made TLS");
         }
-        (PH_TLS_NONE | PH_TLS_ENGINE | PH_TLS_HOST, _, Some(_)) => {
+        (
+            PH_CONNECTION_TLS_NONE | PH_CONNECTION_TLS_ENGINE | PH_CONNECTION_TLS_HOST,
+            _,
+            Some(_),
+        ) => {
             return wrong("facts are told when the host has made TLS already");
         }
-        (other, ..) => return wrong(&format!("tls is {other}, which is no PH_TLS_...")),
+        (other, ..) => return wrong(&format!("tls is {other}, which is no PH_CONNECTION_TLS_...")),
     };
     Ok(HostedOptions { protocol, peer, tls, ready })
 }

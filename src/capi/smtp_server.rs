@@ -17,6 +17,8 @@ use crate::error::{Error, Kind, Result};
 use crate::sasl::Verdict;
 use crate::session::{Next, Session, Step};
 use crate::smtp::Reply;
+use crate::smtp::extension::Extensions;
+use crate::smtp::parameter::Body;
 use crate::smtp::server::{Dialect, Event, Limits, Offer, Server, ServerConfig};
 use crate::time::Time;
 
@@ -609,7 +611,7 @@ unsafe fn config_of(options: Option<&ph_smtp_server_options>) -> Result<(ServerC
         hostname: "localhost".to_owned(),
         dialect: Dialect::Smtp,
         limits: Limits::default(),
-        chunking: true,
+        extensions: Extensions::default(),
     };
     let Some(options) = options else { return Ok((config, Offer::default())) };
     if !options.hostname.is_null() {
@@ -626,7 +628,7 @@ unsafe fn config_of(options: Option<&ph_smtp_server_options>) -> Result<(ServerC
             ));
         }
     };
-    config.chunking = match options.no_chunking {
+    config.extensions.chunking = match options.no_chunking {
         0 => true,
         1 => false,
         _ => return Err(Error::new(Kind::InvalidArgument, "no_chunking is neither 0 nor 1")),
@@ -767,7 +769,7 @@ fn event_for_c(next: &Next<Event<'_>>) -> (ph_smtp_event, Awaits) {
                     shown.address = ph_bytes::new(from.as_bytes());
                 }
                 shown.size = parameters.size;
-                if parameters.eight_bit {
+                if parameters.body != Body::SevenBit {
                     shown.flags |= PH_SMTP_FLAG_8BIT;
                 }
                 if parameters.smtputf8 {
@@ -795,6 +797,10 @@ fn event_for_c(next: &Next<Event<'_>>) -> (ph_smtp_event, Awaits) {
             }
             Event::Reset => PH_SMTP_RESET,
             Event::Quit => PH_SMTP_QUIT,
+            Event::Verify { .. }
+            | Event::Expand { .. }
+            | Event::Etrn { .. }
+            | Event::Forwarded(_) => 0,
         },
     };
     if awaits != Awaits::Nothing {

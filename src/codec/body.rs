@@ -5,7 +5,11 @@
 //! a NUL make the body faulty, wherever they stand; the decoder says so and can be asked to go on looking for the
 //! end, by the same rule, so a `.` between bare line ends never ends anything (CVE-2023-51764 and its kin).
 //!
-//! The DATA decoder copies nothing and holds no octets. Its whole memory is one bit: does a line start here? What cannot
+//! For old clients that one trusts the DATA decoder can be lenient: a bare LF ends a line of text, which is reported as a
+//! line end to put in its place. It never takes part in the end of the body: a dot alone behind a bare LF, or before one,
+//! is text.
+//!
+//! The DATA decoder copies nothing and holds no octets. Its whole memory is whether a line starts here, and behind what. What cannot
 //! be decided yet (a CR at the end of the input, a dot that may be the end) stays unconsumed: two octets at most.
 //! Lines have no limit: a line is never split and never shortened.
 
@@ -14,7 +18,19 @@ use memchr::memchr3;
 /// Decodes one body.
 #[derive(Clone, Copy, Debug)]
 pub struct Decoder {
-    line_start: bool,
+    at: Place,
+    lenient: bool,
+}
+
+/// Where in a body the next octet stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Inside a line.
+    Line,
+    /// Behind CR LF: a dot may be the end.
+    Start,
+    /// Behind a bare LF that counts as a line's end: a dot is never the end.
+    LooseStart,
 }
 
 /// What stands at the front of the input.
@@ -26,6 +42,11 @@ pub enum Part {
         skip: usize,
         /// Octets of text, at least 1.
         length: usize,
+    },
+    /// A line of text ends here with a bare LF (lenient decoders only): the body's text is CR LF; consume `skip`.
+    LineEnd {
+        /// Octets to consume.
+        skip: usize,
     },
     /// The body is over; consume `skip`.
     End {
@@ -63,33 +84,47 @@ impl Default for Decoder {
 impl Decoder {
     /// A decoder for the octets right behind the DATA command's CR LF.
     pub const fn new() -> Decoder {
-        Decoder { line_start: true }
+        Decoder { at: Place::Start, lenient: false }
+    }
+
+    /// As [`Decoder::new`], but a bare LF ends a line of text.
+    pub const fn lenient() -> Decoder {
+        Decoder { at: Place::Start, lenient: true }
     }
 
     /// Looks at the front of `input`. One answer spans as many lines as stand there without a dot to remove.
     pub fn next(&mut self, input: &[u8]) -> Part {
         let mut skip = 0;
-        if self.line_start && input.first() == Some(&b'.') {
+        if self.at != Place::Line && input.first() == Some(&b'.') {
             match (input.get(1), input.get(2)) {
                 (None, _) | (Some(b'\r'), None) => return Part::Incomplete,
-                (Some(b'\r'), Some(b'\n')) => return Part::End { skip: 3 },
+                (Some(b'\r'), Some(b'\n')) if self.at == Place::Start => {
+                    return Part::End { skip: 3 };
+                }
+                // A dot alone that ends nothing is text.
+                (Some(b'\r'), Some(b'\n')) => {}
+                (Some(b'\n'), _) if self.lenient => {}
                 _ => skip = 1,
             }
         }
         let text = input.get(skip..).unwrap_or_default();
         let (length, starts_line) = Self::text(text);
         if length > 0 {
-            self.line_start = starts_line;
+            self.at = if starts_line { Place::Start } else { Place::Line };
             return Part::Text { skip, length };
         }
         let fault = match (text.first(), text.get(1)) {
+            (Some(b'\n'), _) if self.lenient => {
+                self.at = Place::LooseStart;
+                return Part::LineEnd { skip: skip + 1 };
+            }
             (Some(b'\n'), _) => Fault::BareLf,
             (Some(0), _) => Fault::Nul,
             (Some(b'\r'), Some(_)) => Fault::BareCr,
             // A dot is never taken off without the octet behind it, so only an undecided CR is left here.
             _ => return Part::Incomplete,
         };
-        self.line_start = false;
+        self.at = Place::Line;
         Part::Fault { skip: skip + 1, fault }
     }
 
@@ -119,20 +154,27 @@ impl Decoder {
 pub struct Exact {
     /// The last octet was a CR: an LF must come next, in the next chunk if need be.
     after_cr: bool,
+    /// Every octet is good.
+    binary: bool,
 }
 
 impl Exact {
     /// A body of which nothing was seen yet.
     pub const fn new() -> Exact {
-        Exact { after_cr: false }
+        Exact { after_cr: false, binary: false }
+    }
+
+    /// A body that may hold any octets (BINARYMIME).
+    pub const fn binary() -> Exact {
+        Exact { after_cr: false, binary: true }
     }
 
     /// How many octets at the front of `input` are good, and what comes behind them if that is not everything.
     ///
     /// A CR counts as good until the octet behind it shows that it is not.
     pub fn check(&mut self, input: &[u8]) -> (usize, Option<Fault>) {
-        if input.is_empty() {
-            return (0, None);
+        if input.is_empty() || self.binary {
+            return (input.len(), None);
         }
         let mut at = 0;
         if self.after_cr {
@@ -199,9 +241,12 @@ mod tests {
     }
 
     /// The body, the faults, and what was left behind the end, for input in pieces of `size` octets.
-    fn decode(stream: &[u8], size: usize) -> (Vec<u8>, Vec<Fault>, Option<Vec<u8>>) {
-        let (mut body, mut faults) = (Vec::new(), Vec::new());
-        let (mut decoder, mut buffer) = (Decoder::new(), Vec::new());
+    fn decode(
+        mut decoder: Decoder,
+        stream: &[u8],
+        size: usize,
+    ) -> (Vec<u8>, Vec<Fault>, Option<Vec<u8>>) {
+        let (mut body, mut faults, mut buffer) = (Vec::new(), Vec::new(), Vec::new());
         for (n, piece) in stream.chunks(size).enumerate() {
             buffer.extend_from_slice(piece);
             loop {
@@ -210,6 +255,10 @@ mod tests {
                         assert!(length > 0 && skip < 2);
                         body.extend_from_slice(&buffer[skip..skip + length]);
                         buffer.drain(..skip + length);
+                    }
+                    Part::LineEnd { skip } => {
+                        body.extend_from_slice(b"\r\n");
+                        buffer.drain(..skip);
                     }
                     Part::Fault { skip, fault } => {
                         faults.push(fault);
@@ -258,12 +307,49 @@ mod tests {
         ];
         for (stream, body, faults, rest) in cases {
             for size in 1..=stream.len() {
-                let (b, f, r) = decode(stream, size);
+                let (b, f, r) = decode(Decoder::new(), stream, size);
                 let name = format!("{} by {size}", stream.escape_ascii());
                 assert_eq!(b.escape_ascii().to_string(), body.escape_ascii().to_string(), "{name}");
                 assert_eq!(f, faults, "{name}");
                 assert_eq!(r.as_deref(), rest, "{name}");
             }
         }
+    }
+
+    #[test]
+    fn a_lenient_body_takes_bare_lf_for_lines_and_never_for_the_end() {
+        use Fault::{BareCr, Nul};
+        type Case = (&'static [u8], &'static [u8], &'static [Fault], Option<&'static [u8]>);
+        let cases: [Case; 12] = [
+            (b"a\nb\r\n.\r\nX", b"a\r\nb\r\n", &[], Some(b"X")),
+            (b"a\n.\r\nQUIT\r\n.\r\n", b"a\r\n.\r\nQUIT\r\n", &[], Some(b"")),
+            (b"a\n.\nQUIT\r\n.\r\n", b"a\r\n.\r\nQUIT\r\n", &[], Some(b"")),
+            (b"a\r\n.\nQUIT\r\n.\r\n", b"a\r\n.\r\nQUIT\r\n", &[], Some(b"")),
+            (b".\nQUIT\r\n.\r\n", b".\r\nQUIT\r\n", &[], Some(b"")),
+            (b"a\n..b\n.c\r\n.\r\n", b"a\r\n.b\r\nc\r\n", &[], Some(b"")),
+            (b"a\n..\n..\r\n.\r\n", b"a\r\n.\r\n.\r\n", &[], Some(b"")),
+            (b"\n\n.\r\n.\r\n", b"\r\n\r\n.\r\n", &[], Some(b"")),
+            (b"a\n.\r.\r\n.\r\n", b"a\r\n.\r\n", &[BareCr], Some(b"")),
+            (b"a\r\r\n.\r\n", b"a\r\n", &[BareCr], Some(b"")),
+            (b"a\n\0.\r\n.\r\n", b"a\r\n.\r\n", &[Nul], Some(b"")),
+            (b"a\n.\r", b"a\r\n", &[], None),
+        ];
+        for (stream, body, faults, rest) in cases {
+            for size in 1..=stream.len() {
+                let (b, f, r) = decode(Decoder::lenient(), stream, size);
+                let name = format!("{} by {size}", stream.escape_ascii());
+                assert_eq!(b.escape_ascii().to_string(), body.escape_ascii().to_string(), "{name}");
+                assert_eq!(f, faults, "{name}");
+                assert_eq!(r.as_deref(), rest, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_binary_body_takes_every_octet() {
+        let mut exact = Exact::binary();
+        assert_eq!(exact.check(b"a\rb\nc\0\r"), (7, None));
+        assert_eq!(exact.check(b""), (0, None));
+        assert_eq!(exact.end(), None);
     }
 }

@@ -21,10 +21,12 @@ pub struct Framer {
 /// What stands at the front of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// A line of so many octets, CR LF not counted. The caller consumes `length + 2` octets.
+    /// A line of so many octets, its end not counted. The caller consumes `length + end` octets.
     Line {
-        /// Octets before the CR LF.
+        /// Octets before the line's end.
         length: usize,
+        /// Octets of the line's end: 2, or 1 where a bare LF may stand for CR LF.
+        end: usize,
     },
     /// `skip` octets belong to a refused line and are done with; of what is left, the line's end is not here yet.
     Incomplete {
@@ -56,8 +58,17 @@ impl Framer {
     ///
     /// The answer depends on the octets alone, never on how they were cut into inputs.
     pub fn next(&mut self, input: &[u8], limit: usize) -> Frame {
+        self.find(input, limit, false)
+    }
+
+    /// As [`Framer::next`], but a bare LF ends a line too: for old peers that one trusts.
+    pub fn next_lenient(&mut self, input: &[u8], limit: usize) -> Frame {
+        self.find(input, limit, true)
+    }
+
+    fn find(&mut self, input: &[u8], limit: usize, bare_lf: bool) -> Frame {
         if self.skipping {
-            return self.skip(input);
+            return self.skip(input, bare_lf);
         }
         let from = self.scanned.min(input.len());
         let window = input.get(from..limit.min(input.len())).unwrap_or_default();
@@ -66,6 +77,10 @@ impl Framer {
                 let at = from + n;
                 self.scanned = at;
                 if window.get(n) == Some(&b'\n') {
+                    if bare_lf {
+                        self.scanned = 0;
+                        return Frame::Line { length: at, end: 1 };
+                    }
                     return self.refuse(Fault::BareLf);
                 }
                 match input.get(at + 1) {
@@ -73,7 +88,7 @@ impl Framer {
                     Some(b'\n') if at + 2 > limit => self.refuse(Fault::TooLong),
                     Some(b'\n') => {
                         self.scanned = 0;
-                        Frame::Line { length: at }
+                        Frame::Line { length: at, end: 2 }
                     }
                     Some(_) => self.refuse(Fault::BareCr),
                     None => Frame::Incomplete { skip: 0 },
@@ -98,7 +113,16 @@ impl Framer {
         Frame::Refused(fault)
     }
 
-    fn skip(&mut self, input: &[u8]) -> Frame {
+    fn skip(&mut self, input: &[u8], bare_lf: bool) -> Frame {
+        if bare_lf {
+            return match memchr::memchr(b'\n', input) {
+                Some(at) => {
+                    self.skipping = false;
+                    Frame::Skipped { skip: at + 1 }
+                }
+                None => Frame::Incomplete { skip: input.len() },
+            };
+        }
         match memchr::memmem::find(input, b"\r\n") {
             Some(at) => {
                 self.skipping = false;
@@ -125,9 +149,9 @@ mod tests {
             buffer.extend_from_slice(piece);
             loop {
                 match framer.next(&buffer, limit) {
-                    Frame::Line { length } => {
+                    Frame::Line { length, end } => {
                         seen.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
-                        buffer.drain(..length + 2);
+                        buffer.drain(..length + end);
                     }
                     Frame::Refused(fault) => seen.push(format!("{fault:?}")),
                     Frame::Skipped { skip } => drop(buffer.drain(..skip)),

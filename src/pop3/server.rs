@@ -460,9 +460,9 @@ impl Server {
                         _ => self.config.limits.command_line,
                     };
                     match self.framer.next(rest, limit) {
-                        Frame::Line { length } => {
+                        Frame::Line { length, end } => {
                             self.active = now;
-                            *consumed += length + 2;
+                            *consumed += length + end;
                             let text = rest.get(..length).unwrap_or_default();
                             if let Some(signal) = self.line(text, out) {
                                 return Next::Event(signal);

@@ -14,6 +14,7 @@ use crate::directory::{Directory, NewAccount};
 use crate::mailbox::Mailboxes;
 use crate::policy::{PlaintextLogin, Rules};
 use crate::pop3::server::{Limits as Pop3Limits, ServerConfig as Pop3Config};
+use crate::smtp::extension::Extensions;
 use crate::smtp::server::{Dialect, Limits as SmtpLimits, ServerConfig as SmtpConfig};
 use crate::spool::Spool;
 use crate::store::{CreateOptions, MailboxId, OpenOptions, Store};
@@ -110,7 +111,7 @@ impl House {
             hostname: "mail.example.test".into(),
             dialect: Dialect::Smtp,
             limits: SmtpLimits::default(),
-            chunking: true,
+            extensions: Extensions::default(),
         });
         let shared = self.shared.clone();
         Talk(Box::new(SmtpConversation::new(shared, config, House::link(), Time(0))))

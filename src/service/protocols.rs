@@ -31,7 +31,7 @@ impl Protocols {
                 hostname: shared.hostname.clone(),
                 dialect,
                 limits: smtp.clone(),
-                chunking: true,
+                extensions: smtp::extension::Extensions::default(),
             })
         };
         let pop3 = Arc::new(pop3::server::ServerConfig {

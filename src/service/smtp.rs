@@ -18,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sasl::{self, Question};
 use crate::session::{Next, Session};
 use crate::smtp::Reply;
+use crate::smtp::parameter::Body;
 use crate::smtp::server::{Event, Offer, Server, ServerConfig};
 use crate::store::{Ticket, envelope_flags};
 use crate::time::Time;
@@ -283,14 +284,14 @@ impl Answering<'_> {
             Event::Mail { .. } if !self.shared.spool.admission().room => Answer::Reply(NO_ROOM),
             Event::Mail { from, parameters } => {
                 let flag = |on: bool, bit: u16| if on { bit } else { 0 };
-                let flags = flag(parameters.eight_bit, envelope_flags::EIGHT_BIT)
+                let flags = flag(parameters.body != Body::SevenBit, envelope_flags::EIGHT_BIT)
                     | flag(parameters.smtputf8, envelope_flags::SMTPUTF8)
                     | flag(self.account.is_some(), envelope_flags::AUTHENTICATED);
                 let from = from.map_or(&[][..], |address| address.as_bytes());
                 *self.state = State::Envelope(Box::new(Transaction::new(from, flags)));
                 Answer::Accept
             }
-            Event::Rcpt { to } => self.recipient(to),
+            Event::Rcpt { to, .. } => self.recipient(to),
             Event::DataStart => Answer::Begin,
             Event::DataChunk(bytes) => self.chunk(bytes),
             Event::DataEnd { .. } => Answer::End,
@@ -299,6 +300,11 @@ impl Answering<'_> {
                 Answer::None
             }
             Event::Quit => Answer::None,
+            // Not offered here.
+            Event::Verify { .. }
+            | Event::Expand { .. }
+            | Event::Etrn { .. }
+            | Event::Forwarded(_) => Answer::Reply(UNAVAILABLE),
         }
     }
 

@@ -4,10 +4,9 @@
 //! end mean nothing (RFC 5321 4.1.1). One space between `FROM:` or `TO:` and the path is let pass, because old
 //! programs send it and no other reading exists. A command that takes no argument and is given one is refused.
 
+use crate::codec::address::domain_is_valid;
 use crate::codec::path::Path;
 use crate::smtp::Reply;
-use crate::smtp::parameter;
-use crate::smtp::server::MailParameters;
 
 /// Longest name in HELO and EHLO, in octets (RFC 5321 4.5.3.1.2).
 pub(crate) const HELLO_OCTETS: usize = 255;
@@ -23,12 +22,16 @@ pub(crate) enum Verb {
     Bdat,
     Rset,
     Noop,
+    Lhlo,
     Vrfy,
+    Expn,
     Help,
+    Etrn,
+    Xclient,
     Quit,
     StartTls,
     Auth,
-    /// Known, and not done here: EXPN, TURN, ETRN and the SEND family.
+    /// Known, and not done anywhere any more: TURN and the SEND family (RFC 5321 F).
     Withheld,
     Unknown,
 }
@@ -56,9 +59,13 @@ pub(crate) fn split(line: &[u8]) -> (Verb, &[u8]) {
         b"QUIT" => Verb::Quit,
         b"AUTH" => Verb::Auth,
         b"STARTTLS" => Verb::StartTls,
+        b"LHLO" => Verb::Lhlo,
         b"VRFY" => Verb::Vrfy,
+        b"EXPN" => Verb::Expn,
         b"HELP" => Verb::Help,
-        b"EXPN" | b"TURN" | b"ETRN" | b"SEND" | b"SOML" | b"SAML" => Verb::Withheld,
+        b"ETRN" => Verb::Etrn,
+        b"XCLIENT" => Verb::Xclient,
+        b"TURN" | b"SEND" | b"SOML" | b"SAML" => Verb::Withheld,
         _ => Verb::Unknown,
     };
     (verb, argument)
@@ -76,24 +83,16 @@ pub(crate) fn hello(argument: &[u8]) -> Result<&[u8], Reply<'static>> {
     Ok(argument)
 }
 
-/// MAIL's argument. The mailbox is not judged yet: whether UTF-8 may stand in it is known from the parameters.
-#[derive(Debug)]
-pub(crate) struct Mail<'a> {
-    /// Empty for the null path.
-    pub(crate) mailbox: &'a [u8],
-    pub(crate) parameters: MailParameters,
-}
-
-/// Reads MAIL's argument.
-pub(crate) fn mail(argument: &[u8]) -> Result<Mail<'_>, Reply<'static>> {
+/// Divides MAIL's argument. The mailbox, empty for the null path, is not judged yet: whether UTF-8 may stand in it is
+/// known from the parameters, which stand behind the path.
+pub(crate) fn mail(argument: &[u8]) -> Result<Path<'_>, Reply<'static>> {
     let text = after_keyword(argument, b"FROM:").ok_or(Reply::new(
         501,
         5,
         4,
         "Syntax: MAIL FROM:<address> [parameters]",
     ))?;
-    let path = Path::split(text).ok_or(BAD_SENDER)?;
-    Ok(Mail { mailbox: path.mailbox, parameters: parameter::mail(path.rest)? })
+    Path::split(text).ok_or(BAD_SENDER)
 }
 
 /// The reply to a reverse-path that is none.
@@ -102,17 +101,46 @@ pub(crate) const BAD_SENDER: Reply<'static> = Reply::new(501, 1, 7, "Bad sender 
 pub(crate) const BAD_RECIPIENT: Reply<'static> =
     Reply::new(501, 1, 3, "Bad recipient address syntax");
 
-/// Reads RCPT's argument: the mailbox, not judged yet.
-pub(crate) fn rcpt(argument: &[u8]) -> Result<&[u8], Reply<'static>> {
+/// Divides RCPT's argument into the mailbox, not judged yet, and the parameters.
+pub(crate) fn rcpt(argument: &[u8]) -> Result<Path<'_>, Reply<'static>> {
     let text = after_keyword(argument, b"TO:").ok_or(Reply::new(
         501,
         5,
         4,
-        "Syntax: RCPT TO:<address>",
+        "Syntax: RCPT TO:<address> [parameters]",
     ))?;
-    let path = Path::split(text).ok_or(BAD_RECIPIENT)?;
-    parameter::rcpt(path.rest)?;
-    Ok(path.mailbox)
+    Path::split(text).ok_or(BAD_RECIPIENT)
+}
+
+/// ETRN's argument: a name, with `@` for its subdomains too or `#` for a queue in front (RFC 1985 5).
+pub(crate) fn etrn(argument: &[u8]) -> Result<&[u8], Reply<'static>> {
+    let name = argument.strip_prefix(b"@").or(argument.strip_prefix(b"#")).unwrap_or(argument);
+    let queue = argument.first() == Some(&b'#');
+    let good = if queue {
+        !name.is_empty()
+            && name.len() <= HELLO_OCTETS
+            && name.iter().all(|b| matches!(b, b'!'..=b'~'))
+    } else {
+        domain_is_valid(name, false)
+    };
+    if good {
+        Ok(argument)
+    } else {
+        Err(Reply::new(501, 5, 4, "Syntax: ETRN [@]domain, or #queue"))
+    }
+}
+
+/// What VRFY and EXPN ask for, and whether the answer may be UTF-8: `SMTPUTF8` stands behind it (RFC 6531 3.7.4.2).
+pub(crate) fn lookup(argument: &[u8], smtputf8: bool) -> (&[u8], bool) {
+    let word = b" SMTPUTF8";
+    if smtputf8
+        && let Some(at) = argument.len().checked_sub(word.len())
+        && let Some((text, end)) = argument.split_at_checked(at)
+        && end.eq_ignore_ascii_case(word)
+    {
+        return (text.trim_ascii_end(), true);
+    }
+    (argument, false)
 }
 
 fn after_keyword<'a>(argument: &'a [u8], keyword: &[u8]) -> Option<&'a [u8]> {
@@ -198,5 +226,18 @@ mod tests {
         assert!(hello(b"").is_err() && hello(b"a b").is_err() && hello(b"\xc3\xbc").is_err());
         assert!(hello(&[b'a'; HELLO_OCTETS]).is_ok());
         assert!(hello(&[b'a'; HELLO_OCTETS + 1]).is_err());
+    }
+
+    #[test]
+    fn nodes_and_lookups_are_divided() {
+        for text in ["x.test", "@x.test", "#queue-1", "[127.0.0.1]"] {
+            assert_eq!(etrn(text.as_bytes()), Ok(text.as_bytes()), "{text}");
+        }
+        for text in ["", "@", "#", "a b", "-x", "#a b", "@#x"] {
+            assert!(etrn(text.as_bytes()).is_err(), "{text}");
+        }
+        assert_eq!(lookup(b"user smtputf8", true), (b"user".as_slice(), true));
+        assert_eq!(lookup(b"user SMTPUTF8", false), (b"user SMTPUTF8".as_slice(), false));
+        assert_eq!(lookup(b"SMTPUTF8", true), (b"SMTPUTF8".as_slice(), false));
     }
 }

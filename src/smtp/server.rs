@@ -1,5 +1,7 @@
-//! The SMTP server machine: RFC 5321, with PIPELINING (2920), SIZE (1870), 8BITMIME (6152), SMTPUTF8 (6531),
-//! ENHANCEDSTATUSCODES (2034, 3463), CHUNKING (3030), STARTTLS (3207) and AUTH (4954).
+//! The SMTP server machine: RFC 5321 and LMTP (RFC 2033), with PIPELINING (2920), SIZE (1870), 8BITMIME (6152), SMTPUTF8
+//! (6531), ENHANCEDSTATUSCODES (2034, 3463), CHUNKING and BINARYMIME (3030), DSN (3461, 6533), STARTTLS (3207), AUTH (4954),
+//! LIMITS (9422), REQUIRETLS (8689), DELIVERBY (2852), FUTURERELEASE (4865), MT-PRIORITY (6710), ETRN (1985) and XCLIENT.
+//! Which of them are offered is said in [`Extensions`].
 //!
 //! # Method
 //! `step` takes one unit from the front of the input: a command line, a piece of a message, a part of a chunk. What
@@ -11,7 +13,7 @@
 //! # Invariants
 //! - Only CR LF ends a line, only CR LF `.` CR LF ends DATA. A bare CR or LF in a command line is answered 500 as
 //!   soon as it is seen and everything up to the next CR LF is dropped: nothing behind it is ever a command. A bare
-//!   CR, a bare LF or a NUL in a message (DATA or BDAT) drops the message: its end is still looked for by the one
+//!   CR, a bare LF or a NUL in a message (DATA, or BDAT but for BODY=BINARYMIME) drops the message: its end is still looked for by the one
 //!   rule, then the answer is 554 5.6.0 and the session goes on. The connection stays open because nothing of such a
 //!   body can become a command (CVE-2023-51764).
 //! - A message over its limit is swallowed to its end and answered 552 5.3.4. Swallowing has an end too
@@ -21,6 +23,9 @@
 //! - After STARTTLS nothing is known of what came before. Plaintext that was sent behind STARTTLS closes the
 //!   session without a word: an answer inside TLS would be an answer to what an attacker may have put in.
 //! - A transaction that MAIL opened ends in exactly one of: `DataEnd` with its verdict, or `Reset`.
+//! - In LMTP the end of a message (the dot, BDAT LAST) is answered once for each accepted recipient, in their order, also
+//!   when the machine itself refuses the message (RFC 2033 4.2). Answers that are the same for all are written as the
+//!   output drains; they are never in memory all at once.
 //! - Everything that is counted has a limit in [`Limits`]. A reply of class 5 beyond the budget is replaced by
 //!   421 (the verdict on a message is said first), and so is the wait beyond a time-out.
 //! - Same octets, same events, same output, however the input is cut.
@@ -29,7 +34,9 @@
 //! HELO or EHLO must come before MAIL. AUTH, STARTTLS and MAIL are refused inside a transaction. DATA refused by the
 //! caller ends the transaction; DATA without an accepted recipient does not. The RCPT limit counts accepted
 //! recipients. 8-bit text passes without BODY=8BITMIME. A refused greeting (5yz) leaves a session that answers QUIT,
-//! and 503 to all else (RFC 5321 3.1); a greeting of 421 closes.
+//! and 503 to all else (RFC 5321 3.1); a greeting of 421 closes. After XCLIENT the session is a new one, for the client that
+//! the proxy named: the greeting comes again, TLS stays. In LMTP, a BDAT that fails before its LAST still owes the LAST a
+//! reply for each recipient, because that is what the peer counts on.
 
 mod auth;
 mod body;
@@ -38,6 +45,7 @@ mod phrase;
 mod verdict;
 
 use self::phrase::{SHUTDOWN, TOO_LARGE};
+use std::collections::BTreeSet;
 use std::mem;
 use std::sync::Arc;
 
@@ -47,6 +55,9 @@ use crate::codec::line::Framer;
 use crate::sasl;
 use crate::session::{Next, Session, Step};
 use crate::smtp::Reply;
+use crate::smtp::extension::Extensions;
+pub use crate::smtp::parameter::{MailParameters, RcptParameters};
+pub use crate::smtp::xclient::Forwarded;
 use crate::time::Time;
 
 /// Which rules apply.
@@ -56,6 +67,8 @@ pub enum Dialect {
     Smtp,
     /// Mail from users' programs: AUTH is needed before MAIL (RFC 6409).
     Submission,
+    /// Local delivery: LHLO, and a reply for each recipient at a message's end (RFC 2033). Not for port 25.
+    Lmtp,
 }
 
 /// What is the same for all connections of a listener.
@@ -67,8 +80,8 @@ pub struct ServerConfig {
     pub dialect: Dialect,
     /// Every bound, by name.
     pub limits: Limits,
-    /// Offer CHUNKING (RFC 3030).
-    pub chunking: bool,
+    /// What is offered.
+    pub extensions: Extensions,
 }
 
 /// Every bound of a server session, by name.
@@ -82,6 +95,8 @@ pub struct Limits {
     pub message_bytes: u64,
     /// Most recipients of a transaction. Over: 452 4.5.3.
     pub recipients: u32,
+    /// Most different domains of a transaction's recipients; 0: they are not counted. Over: 452 4.5.3.
+    pub recipient_domains: u32,
     /// Most replies of class 5 or protocol errors before 421.
     pub errors: u32,
     /// Most transactions of a connection before 421.
@@ -101,6 +116,7 @@ impl Default for Limits {
             auth_line: 12288,
             message_bytes: 50 << 20,
             recipients: 1000,
+            recipient_domains: 0,
             errors: 20,
             transactions: 10_000,
             output_bytes: 16 << 10,
@@ -144,7 +160,7 @@ pub enum Event<'a> {
     Hello {
         /// What the peer calls itself.
         name: &'a [u8],
-        /// EHLO.
+        /// EHLO or LHLO.
         extended: bool,
     },
     /// The 220 stands in the output: write it out, make the TLS handshake, then call
@@ -163,12 +179,15 @@ pub enum Event<'a> {
     Rcpt {
         /// The forward-path.
         to: &'a Address,
+        /// Its parameters.
+        parameters: &'a RcptParameters,
     },
     /// DATA, or the first BDAT: the body is about to begin. *Pauses*; `accept` begins it.
     DataStart,
     /// A piece of the message: dots removed, CR LF kept. Borrowed from the input.
     DataChunk(&'a [u8]),
-    /// The message is whole. *Pauses*: `accept`, or a reply, after it is safe.
+    /// The message is whole. *Pauses*: `accept`, or a reply, after it is safe. In LMTP [`Server::reply_recipient`] once
+    /// for each accepted recipient, or `accept` or `reply` once for all.
     DataEnd {
         /// Its octets.
         size: u64,
@@ -178,17 +197,28 @@ pub enum Event<'a> {
     Reset,
     /// QUIT; the reply stands in the output. Does not pause.
     Quit,
-}
-
-/// MAIL's parameters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct MailParameters {
-    /// SIZE (RFC 1870), 0 when not given.
-    pub size: u64,
-    /// BODY=8BITMIME (RFC 6152).
-    pub eight_bit: bool,
-    /// SMTPUTF8 (RFC 6531).
-    pub smtputf8: bool,
+    /// VRFY, where [`Lookup::Asked`](crate::smtp::extension::Lookup). *Pauses*; `accept` answers 252.
+    Verify {
+        /// What is asked for: printable ASCII, or UTF-8 when `smtputf8`. Not judged.
+        text: &'a [u8],
+        /// The reply's text may be UTF-8 (RFC 6531 3.7.4.2).
+        smtputf8: bool,
+    },
+    /// EXPN, where [`Lookup::Asked`](crate::smtp::extension::Lookup). *Pauses*; `accept` answers 252.
+    Expand {
+        /// What is asked for: printable ASCII, or UTF-8 when `smtputf8`. Not judged.
+        text: &'a [u8],
+        /// The reply's text may be UTF-8 (RFC 6531 3.7.4.2).
+        smtputf8: bool,
+    },
+    /// ETRN. *Pauses*; `accept` answers 250; 251, 252, 253, 458 and 459 have their meanings in RFC 1985 5.
+    Etrn {
+        /// A domain; `@` in front: its subdomains too; `#` in front: a queue by name.
+        node: &'a [u8],
+    },
+    /// XCLIENT from a trusted peer: the connection is in truth that of another client. *Pauses*; `accept` greets it; a reply
+    /// of 421 or 554 turns it away. What was known before is forgotten; LOGIN makes the session authenticated.
+    Forwarded(&'a Forwarded),
 }
 
 /// A server session: one SMTP connection's protocol.
@@ -211,10 +241,22 @@ pub struct Server {
     /// The greeting was a refusal.
     turned_away: bool,
     exchange: Option<Box<sasl::Exchange>>,
+    /// The peer may use XCLIENT.
+    trusted: bool,
+    forwarded: Option<Box<Forwarded>>,
     choice: auth::Choice,
     transaction: Transaction,
     sender: Address,
     recipient: Address,
+    rcpt_parameters: RcptParameters,
+    /// Memory that parameters take and give back.
+    space: Vec<u8>,
+    /// Domains of the accepted recipients, where they are counted.
+    domains: BTreeSet<String>,
+    /// In LMTP: the recipients of a message that failed by BDAT before its LAST.
+    lost_recipients: u32,
+    /// A reply that is still owed to several recipients.
+    repeat: Option<Box<Repeat>>,
     errors: u32,
     transactions: u32,
     /// Set when the machine waits for the peer, cleared when the peer made progress.
@@ -256,6 +298,17 @@ enum Pause {
     Data,
     Chunk,
     DataEnd,
+    Verify { smtputf8: bool },
+    Expand { smtputf8: bool },
+    Etrn,
+    Forwarded,
+}
+
+/// Octets that go out again and again.
+#[derive(Clone, Debug)]
+struct Repeat {
+    text: Vec<u8>,
+    left: u32,
 }
 
 /// A mail transaction, from MAIL to its end.
@@ -265,6 +318,12 @@ struct Transaction {
     null_sender: bool,
     parameters: MailParameters,
     recipients: u32,
+    /// In LMTP: recipients that have their reply at the message's end.
+    answered: u32,
+    /// In LMTP: a recipient's reply was no refusal for ever.
+    kept: bool,
+    /// In LMTP: a recipient's reply was 421.
+    last_word: bool,
     /// A recipient was refused.
     refused: bool,
     /// The body comes by BDAT and has begun.
@@ -324,9 +383,29 @@ enum Signal {
         skip: usize,
         length: usize,
     },
+    /// A line's end that the client wrote as a bare LF.
+    LineEnd,
     DataEnd,
     Reset,
     Quit,
+    /// What is asked for: where it stands in what this unit consumed.
+    Verify {
+        skip: usize,
+        length: usize,
+        smtputf8: bool,
+    },
+    /// As `Verify`.
+    Expand {
+        skip: usize,
+        length: usize,
+        smtputf8: bool,
+    },
+    /// As `Verify`.
+    Etrn {
+        skip: usize,
+        length: usize,
+    },
+    Forwarded,
     NeedInput,
     Blocked,
     Closed,
@@ -353,10 +432,17 @@ impl Server {
             authenticated: false,
             turned_away: false,
             exchange: None,
+            trusted: false,
+            forwarded: None,
             choice: auth::Choice::default(),
             transaction: Transaction::default(),
             sender: Address::unset(),
             recipient: Address::unset(),
+            rcpt_parameters: RcptParameters::default(),
+            space: Vec::new(),
+            domains: BTreeSet::new(),
+            lost_recipients: 0,
+            repeat: None,
             errors: 0,
             transactions: 0,
             deadline: Some(deadline),
@@ -378,6 +464,33 @@ impl Server {
     /// first BDAT is accepted nothing is sent yet.
     pub fn reply(&mut self, reply: Reply<'_>) {
         self.answer(Some(reply));
+    }
+
+    /// In LMTP: the reply for the next accepted recipient at [`Event::DataEnd`]; the last one ends the pause. Elsewhere it
+    /// is [`Server::reply`]. Without such an event: no effect.
+    ///
+    /// Every recipient's verdict stands for itself; a code of class 2 says that the message is safe for this recipient.
+    pub fn reply_recipient(&mut self, reply: Reply<'_>) {
+        if self.pause == Pause::DataEnd && self.config.dialect == Dialect::Lmtp {
+            self.answer_recipient(reply);
+        } else {
+            self.answer(Some(reply));
+        }
+    }
+
+    /// In LMTP at [`Event::DataEnd`]: how many accepted recipients have no reply yet. Else 0.
+    pub fn recipients_unanswered(&self) -> u32 {
+        if self.pause == Pause::DataEnd && self.config.dialect == Dialect::Lmtp {
+            self.transaction.recipients.saturating_sub(self.transaction.answered)
+        } else {
+            0
+        }
+    }
+
+    /// The peer is a proxy that may speak for others: XCLIENT is offered to it, if [`Extensions::xclient`]. Call it
+    /// before the first step.
+    pub fn trust_peer(&mut self) {
+        self.trusted = true;
     }
 
     /// TLS is on: everything known before is forgotten (RFC 3207 4.2). `unread` is plaintext that came after
@@ -421,10 +534,22 @@ impl Server {
         &self.hello
     }
 
-    /// The keyword for `with` in a Received line: SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA, UTF8SMTP...
+    /// The keyword for `with` in a Received line: SMTP, ESMTP, ESMTPS, ESMTPA, ESMTPSA, LMTP, UTF8SMTP...
     /// (RFC 3848, RFC 6531 4.3).
     pub fn with_keyword(&self) -> &'static str {
         let utf8 = self.transaction.parameters.smtputf8;
+        if self.config.dialect == Dialect::Lmtp {
+            return match (utf8, self.offer.tls, self.authenticated) {
+                (false, false, false) => "LMTP",
+                (false, true, false) => "LMTPS",
+                (false, false, true) => "LMTPA",
+                (false, true, true) => "LMTPSA",
+                (true, false, false) => "UTF8LMTP",
+                (true, true, false) => "UTF8LMTPS",
+                (true, false, true) => "UTF8LMTPA",
+                (true, true, true) => "UTF8LMTPSA",
+            };
+        }
         match (self.extended, utf8, self.offer.tls, self.authenticated) {
             (_, true, false, false) => "UTF8SMTP",
             (_, true, true, false) => "UTF8SMTPS",
@@ -446,6 +571,13 @@ impl Server {
             + self.hello.capacity()
             + self.sender.memory_bytes()
             + self.recipient.memory_bytes()
+            + self.rcpt_parameters.orcpt.as_ref().map_or(0, |o| o.memory_bytes())
+            + self.transaction.parameters.envid.as_ref().map_or(0, |e| e.memory_bytes())
+            + self.transaction.parameters.auth.as_ref().map_or(0, |a| a.memory_bytes())
+            + self.space.capacity()
+            + self.domains.iter().map(|d| d.capacity() + 64).sum::<usize>()
+            + self.repeat.as_ref().map_or(0, |r| r.text.capacity() + size_of::<Repeat>())
+            + self.forwarded.as_ref().map_or(0, |f| f.memory_bytes())
             + exchange
             + self.choice.memory_bytes()
     }
@@ -461,6 +593,7 @@ impl Server {
         self.deadline = None;
         self.hold = false;
         self.exchange = None;
+        self.lost_recipients = 0;
         self.abandon();
     }
 
@@ -468,15 +601,27 @@ impl Server {
     fn abandon(&mut self) {
         if self.transaction.open {
             self.reset_owed = true;
-            self.transaction = Transaction::default();
+            self.close_transaction();
+        }
+    }
+
+    /// The transaction is over; memory that only it needs is given back.
+    fn close_transaction(&mut self) {
+        self.transaction = Transaction::default();
+        self.domains.clear();
+        self.rcpt_parameters.clear(&mut self.space);
+        if self.space.capacity() > KEPT_OCTETS {
+            self.space = Vec::new();
         }
     }
 
     /// The message fails while its octets still come.
     fn fail(&mut self, failure: Failure) {
         if self.transaction.failure.is_none() {
+            let recipients = self.transaction.recipients;
             self.abandon();
             self.transaction.failure = Some(failure);
+            self.transaction.recipients = recipients;
         }
     }
 
@@ -503,6 +648,7 @@ impl Server {
         if self.hold {
             self.pending.clear();
         }
+        self.repeat = None;
         self.say_with_host(Reply::new(421, 4, 2, "Waited too long, closing the connection"));
         self.leave();
     }
@@ -535,16 +681,20 @@ impl Server {
             if self.pause != Pause::None {
                 return (at, at, Signal::NeedInput);
             }
+            if self.repeat.is_some() && !self.hold && !self.say_again(out) {
+                if !self.is_blocked(now) {
+                    continue;
+                }
+                return (at, at, Signal::Blocked);
+            }
             if matches!(self.state, State::Leaving) {
                 return (input.len(), input.len(), Signal::Closed);
             }
             if out.len() >= self.config.limits.output_bytes {
-                let deadline = now.after(self.config.limits.command_millis);
-                if now < *self.deadline.get_or_insert(deadline) {
-                    return (at, at, Signal::Blocked);
+                if !self.is_blocked(now) {
+                    continue;
                 }
-                self.time_out();
-                continue;
+                return (at, at, Signal::Blocked);
             }
             let rest = input.get(at..).unwrap_or_default();
             let (consumed, signal) = self.unit(now, rest);
@@ -555,6 +705,30 @@ impl Server {
                 return (at, begin, signal);
             }
         }
+    }
+
+    /// Writes what is owed to several recipients, as much as the output takes; whether that was all.
+    fn say_again(&mut self, out: &mut Vec<u8>) -> bool {
+        let Some(repeat) = &mut self.repeat else { return true };
+        while repeat.left > 0 && out.len() < self.config.limits.output_bytes {
+            out.extend_from_slice(&repeat.text);
+            repeat.left = repeat.left.saturating_sub(1);
+        }
+        let done = repeat.left == 0;
+        if done {
+            self.repeat = None;
+        }
+        done
+    }
+
+    /// The output is full: whether the peer may still take its time to read it.
+    fn is_blocked(&mut self, now: Time) -> bool {
+        let deadline = now.after(self.config.limits.command_millis);
+        let patient = now < *self.deadline.get_or_insert(deadline);
+        if !patient {
+            self.time_out();
+        }
+        patient
     }
 
     /// Takes one unit.
@@ -579,6 +753,12 @@ impl Server {
     }
 }
 
+/// A piece of what a unit consumed.
+fn part(input: &[u8], begin: usize, skip: usize, length: usize) -> &[u8] {
+    let from = begin.saturating_add(skip);
+    input.get(from..from.saturating_add(length)).unwrap_or_default()
+}
+
 impl Session for Server {
     type Event<'a> = Event<'a>;
 
@@ -601,12 +781,22 @@ impl Session for Server {
                 from: (!self.transaction.null_sender).then_some(&self.sender),
                 parameters: &self.transaction.parameters,
             },
-            Signal::Rcpt => Event::Rcpt { to: &self.recipient },
+            Signal::Rcpt => Event::Rcpt { to: &self.recipient, parameters: &self.rcpt_parameters },
             Signal::DataStart => Event::DataStart,
-            Signal::Text { skip, length } => {
-                let from = begin + skip;
-                Event::DataChunk(input.get(from..from + length).unwrap_or_default())
+            Signal::Text { skip, length } => Event::DataChunk(part(input, begin, skip, length)),
+            Signal::LineEnd => Event::DataChunk(b"\r\n"),
+            Signal::Verify { skip, length, smtputf8 } => {
+                Event::Verify { text: part(input, begin, skip, length), smtputf8 }
             }
+            Signal::Expand { skip, length, smtputf8 } => {
+                Event::Expand { text: part(input, begin, skip, length), smtputf8 }
+            }
+            Signal::Etrn { skip, length } => Event::Etrn { node: part(input, begin, skip, length) },
+            Signal::Forwarded => match &self.forwarded {
+                Some(forwarded) => Event::Forwarded(forwarded),
+                // Unreachable: the signal follows its value.
+                None => return Step { consumed, next: Next::NeedInput },
+            },
             Signal::DataEnd => Event::DataEnd { size: self.transaction.size },
             Signal::Reset => Event::Reset,
             Signal::Quit => Event::Quit,

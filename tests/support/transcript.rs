@@ -108,7 +108,17 @@ impl Setup {
 
     /// Whether `% name ... word ...` stands in the file.
     pub fn has(&self, name: &str, word: &str) -> bool {
-        self.words(name).is_some_and(|words| words.iter().any(|w| w == word))
+        self.all(name).any(|words| words.iter().any(|w| w == word))
+    }
+
+    /// The words behind every `% name`.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &[String]> {
+        self.directives.iter().filter(move |d| d[0] == name).map(|d| &d[1..])
+    }
+
+    /// Whether there is any rule for this event.
+    pub fn has_rule(&self, event: &str) -> bool {
+        self.rules.iter().any(|r| r.event == event)
     }
 
     /// The `% limit NAME NUMBER` lines.

@@ -9,6 +9,7 @@ use crate::mailbox::Mailboxes;
 use crate::policy::{PlaintextLogin, Rules};
 use crate::service::smtp::SmtpConversation;
 use crate::service::{Link, Shared};
+use crate::smtp::extension::Extensions;
 use crate::smtp::server::{Dialect, Limits, ServerConfig};
 use crate::spool::Spool;
 use crate::store::Store;
@@ -40,7 +41,7 @@ fn serve(store: &Store) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
         hostname: "mail.example.test".into(),
         dialect: Dialect::Smtp,
         limits: Limits::default(),
-        chunking: true,
+        extensions: Extensions::default(),
     });
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();

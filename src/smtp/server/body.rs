@@ -1,19 +1,23 @@
 //! Bodies: DATA (RFC 5321 4.1.1.4) and BDAT (RFC 3030 2), accepted or swallowed.
 //!
 //! A message that fails ends its transaction at once; its octets still come and are thrown away, and the reply stands
-//! where the message's (for BDAT: the chunk's) own reply would stand.
+//! where the message's (for BDAT: the chunk's) own reply would stand. In LMTP it stands there once for each recipient.
 
-use super::phrase::{HELLO_FIRST, OK, TOO_LARGE};
-use super::{Failure, Pause, Server, Signal, State, Transaction};
+use super::phrase::{NO_MAIL, OK, TOO_LARGE};
+use super::{Failure, Pause, Server, Signal, State};
 use crate::codec::body::{Decoder, Part};
 use crate::smtp::Reply;
 use crate::smtp::command;
+use crate::smtp::parameter::Body;
 use crate::time::Time;
 
 impl Server {
     pub(super) fn data(&mut self) -> Result<Option<Signal>, Reply<'static>> {
         if self.transaction.chunked {
             return Err(Reply::new(503, 5, 1, "The message comes by BDAT"));
+        }
+        if self.transaction.parameters.body == Body::Binary {
+            return Err(Reply::new(503, 5, 1, "A BINARYMIME message comes by BDAT"));
         }
         self.body_may_come()?;
         self.pause = Pause::Data;
@@ -47,6 +51,16 @@ impl Server {
                 let signal = (taken > 0).then_some(Signal::Text { skip, length: taken });
                 (skip + length, signal)
             }
+            Part::LineEnd { skip } => {
+                self.deadline = None;
+                if self.transaction.failure.is_some() {
+                    self.swallow(skip);
+                    return (skip, None);
+                }
+                // Half a line's end is none.
+                let taken = self.take(2) == 2;
+                (skip, taken.then_some(Signal::LineEnd))
+            }
             Part::Fault { skip, fault } => {
                 self.deadline = None;
                 self.fail(fault.into());
@@ -79,22 +93,23 @@ impl Server {
         self.transaction.swallowed = swallowed;
         if swallowed > self.config.limits.swallowed_bytes() {
             let failure = self.transaction.failure.unwrap_or(Failure::TooLarge);
-            self.refuse(failure.reply());
+            self.refuse_message(failure.reply(), self.transaction.recipients);
             self.leave();
         }
     }
 
     fn message_end(&mut self) -> Option<Signal> {
         if let Some(failure) = self.transaction.failure {
-            self.transaction = Transaction::default();
+            let recipients = self.transaction.recipients;
+            self.close_transaction();
             match failure {
-                Failure::Shutdown => self.stop(),
-                _ => self.refuse(failure.reply()),
+                Failure::Shutdown => self.stop_message(recipients),
+                _ => self.refuse_message(failure.reply(), recipients),
             }
             return None;
         }
         if self.shutting {
-            self.stop();
+            self.stop_message(self.transaction.recipients);
             return None;
         }
         self.pause = Pause::DataEnd;
@@ -113,21 +128,30 @@ impl Server {
             return None;
         };
         self.state = State::Chunk { left: size, last };
+        if let lost @ 1.. = self.lost_recipients {
+            if last {
+                self.lost_recipients = 0;
+            }
+            self.refuse_chunk(NO_MAIL, lost);
+            return None;
+        }
+        let mut owed = 0;
         let total = self.transaction.size.checked_add(size);
         let refusal = if self.turned_away || !self.greeted {
-            Some(HELLO_FIRST)
-        } else if !self.config.chunking {
+            Some(self.hello_first())
+        } else if !self.config.extensions.chunking {
             Some(Reply::new(502, 5, 1, "CHUNKING is not offered"))
         } else if let Err(reply) = self.body_may_come() {
             Some(reply)
         } else if total.is_none_or(|total| total > self.config.limits.message_bytes) {
+            owed = self.transaction.recipients;
             self.abandon();
             Some(TOO_LARGE)
         } else {
             None
         };
         if let Some(reply) = refusal {
-            self.refuse_chunk(reply);
+            self.refuse_chunk(reply, owed);
             return None;
         }
         if self.transaction.chunked {
@@ -163,8 +187,9 @@ impl Server {
         self.state = State::Chunk { left, last };
         self.transaction.size = self.transaction.size.saturating_add(good as u64);
         if let Some(fault) = fault {
+            let recipients = self.transaction.recipients;
             self.abandon();
-            self.refuse_chunk(Failure::from(fault).reply());
+            self.refuse_chunk(Failure::from(fault).reply(), recipients);
         }
         (good, (good > 0).then_some(Signal::Text { skip: 0, length: good }))
     }
@@ -176,8 +201,9 @@ impl Server {
             return None;
         }
         if let Some(fault) = self.transaction.exact.end() {
+            let recipients = self.transaction.recipients;
             self.abandon();
-            self.refuse(Failure::from(fault).reply());
+            self.refuse_message(Failure::from(fault).reply(), recipients);
             return None;
         }
         self.message_end()

@@ -6,14 +6,21 @@
 
 use super::phrase::{
     HELLO_FIRST, NEEDS_SMTPUTF8, NO_ARGUMENT, NO_MAIL, NO_RECIPIENT, NO_VALID_RECIPIENT, OK,
-    OUT_OF_PLACE, TOO_LARGE,
+    OUT_OF_PLACE, TOO_LARGE, UNKNOWN_COMMAND, UNTOLD, WITHHELD,
 };
-use super::{Dialect, Pause, Server, Signal, State, Transaction};
+use super::{Dialect, Forwarded, Pause, Server, Signal, State, Transaction};
 use crate::codec::address::Address;
+use crate::codec::body::Exact;
 use crate::codec::line::{Fault, Frame};
 use crate::smtp::Reply;
 use crate::smtp::command::{self, Verb};
+use crate::smtp::extension::Lookup;
+use crate::smtp::parameter::grammar::{self, Offered};
+use crate::smtp::parameter::{Body, MailParameters, RcptParameters};
 use crate::time::Time;
+
+/// Octets of VRFY, EXPN and ETRN.
+const VERB_OCTETS: usize = 4;
 
 impl Server {
     pub(super) fn line(&mut self, now: Time, input: &[u8]) -> (usize, Option<Signal>) {
@@ -26,15 +33,20 @@ impl Server {
         let auth = self.offer.auth
             && input.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
         let limit = if response || auth { limits.longest_line() } else { limits.command_line };
-        match self.framer.next(input, limit) {
-            Frame::Line { length } => {
+        let frame = if self.config.extensions.bare_lf {
+            self.framer.next_lenient(input, limit)
+        } else {
+            self.framer.next(input, limit)
+        };
+        match frame {
+            Frame::Line { length, end } => {
                 self.deadline = None;
                 let line = input.get(..length).unwrap_or_default();
                 let signal = if response { self.response(line) } else { self.command(line) };
                 match signal {
                     // The transaction ends first; the command comes again.
                     Some(Signal::Reset) => (0, Some(Signal::Reset)),
-                    signal => (length + 2, signal),
+                    signal => (length + end, signal),
                 }
             }
             Frame::Skipped { skip } => {
@@ -82,7 +94,7 @@ impl Server {
     fn dispatch(&mut self, verb: Verb, argument: &[u8]) -> Result<Option<Signal>, Reply<'static>> {
         let bare = || if argument.is_empty() { Ok(()) } else { Err(NO_ARGUMENT) };
         match verb {
-            Verb::Ehlo | Verb::Helo => return self.hello(argument, verb == Verb::Ehlo),
+            Verb::Ehlo | Verb::Helo | Verb::Lhlo => return self.hello(verb, argument),
             Verb::Mail => return self.mail(argument),
             Verb::Rcpt => return self.rcpt(argument),
             Verb::Data => {
@@ -97,8 +109,9 @@ impl Server {
             Verb::Auth => return self.authenticate(argument),
             Verb::Rset | Verb::Quit => {
                 bare()?;
+                self.lost_recipients = 0;
                 if self.transaction.open {
-                    self.transaction = Transaction::default();
+                    self.close_transaction();
                     return Ok(Some(Signal::Reset));
                 }
                 if verb == Verb::Quit {
@@ -109,33 +122,29 @@ impl Server {
                 self.say(OK);
             }
             Verb::Noop => self.say(OK),
-            Verb::Vrfy if argument.is_empty() => {
-                return Err(Reply::new(501, 5, 4, "Syntax: VRFY address"));
-            }
-            Verb::Vrfy => {
-                self.say(Reply::new(252, 0, 0, "Not told here; send mail to find out"));
-            }
-            Verb::Help => self.say(Reply::new(
-                214,
-                0,
-                0,
-                "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT STARTTLS AUTH",
-            )),
-            Verb::Withheld => return Err(Reply::new(502, 5, 1, "Command not available here")),
-            Verb::Unknown => return Err(Reply::new(500, 5, 1, "Command not recognized")),
+            Verb::Vrfy | Verb::Expn => return self.lookup(verb, argument),
+            Verb::Help if self.config.extensions.help => self.say_help(),
+            Verb::Etrn => return self.etrn(argument),
+            Verb::Xclient => return self.forwarded(argument),
+            Verb::Help | Verb::Withheld => return Err(WITHHELD),
+            Verb::Unknown => return Err(UNKNOWN_COMMAND),
         }
         Ok(None)
     }
 
-    fn hello(&mut self, argument: &[u8], extended: bool) -> Result<Option<Signal>, Reply<'static>> {
+    fn hello(&mut self, verb: Verb, argument: &[u8]) -> Result<Option<Signal>, Reply<'static>> {
+        if (verb == Verb::Lhlo) != (self.config.dialect == Dialect::Lmtp) {
+            return Err(UNKNOWN_COMMAND);
+        }
         let name = command::hello(argument)?;
+        self.lost_recipients = 0;
         if self.transaction.open {
-            self.transaction = Transaction::default();
+            self.close_transaction();
             return Ok(Some(Signal::Reset));
         }
         self.hello.clear();
         self.hello.extend_from_slice(name);
-        self.extended = extended;
+        self.extended = verb != Verb::Helo;
         self.pause = Pause::Hello;
         Ok(Some(Signal::Hello))
     }
@@ -148,7 +157,7 @@ impl Server {
             return Err(Reply::new(502, 5, 1, "STARTTLS is not offered"));
         }
         if !self.greeted {
-            return Err(HELLO_FIRST);
+            return Err(self.hello_first());
         }
         if self.transaction.open {
             return Err(OUT_OF_PLACE);
@@ -160,7 +169,7 @@ impl Server {
 
     fn mail(&mut self, argument: &[u8]) -> Result<Option<Signal>, Reply<'static>> {
         if !self.greeted {
-            return Err(HELLO_FIRST);
+            return Err(self.hello_first());
         }
         if self.transaction.open {
             return Err(OUT_OF_PLACE);
@@ -171,20 +180,23 @@ impl Server {
         if self.transactions >= self.config.limits.transactions {
             return Err(Reply::new(421, 7, 0, "Too many messages on one connection"));
         }
-        let mail = command::mail(argument)?;
-        let utf8 = mail.parameters.smtputf8;
-        let null_sender = mail.mailbox.is_empty();
-        if !null_sender && !self.sender.set(mail.mailbox, utf8) {
-            return Err(refusal(mail.mailbox, utf8, command::BAD_SENDER));
+        let path = command::mail(argument)?;
+        let mut parameters = MailParameters::default();
+        grammar::mail(path.rest, self.offered(), &mut parameters)?;
+        let utf8 = parameters.smtputf8;
+        let null_sender = path.mailbox.is_empty();
+        if !null_sender && !self.sender.set(path.mailbox, utf8) {
+            return Err(refusal(path.mailbox, utf8, command::BAD_SENDER));
         }
         if !null_sender && self.sender.domain().is_none() {
             return Err(command::BAD_SENDER);
         }
-        if mail.parameters.size > self.config.limits.message_bytes {
+        if parameters.size > self.config.limits.message_bytes {
             return Err(TOO_LARGE);
         }
-        self.transaction =
-            Transaction { null_sender, parameters: mail.parameters, ..Transaction::default() };
+        let exact = if parameters.body == Body::Binary { Exact::binary() } else { Exact::new() };
+        self.lost_recipients = 0;
+        self.transaction = Transaction { null_sender, parameters, exact, ..Transaction::default() };
         self.pause = Pause::Mail;
         Ok(Some(Signal::Mail))
     }
@@ -196,17 +208,119 @@ impl Server {
         if self.transaction.chunked {
             return Err(OUT_OF_PLACE);
         }
-        let mailbox = command::rcpt(argument)?;
+        let path = command::rcpt(argument)?;
         let utf8 = self.transaction.parameters.smtputf8;
-        if !self.recipient.set(mailbox, utf8) {
+        if !path.rest.is_empty() || self.rcpt_parameters != RcptParameters::default() {
+            self.rcpt_parameters.clear(&mut self.space);
+            let offered = Offered {
+                extensions: &self.config.extensions,
+                tls: self.offer.tls,
+                hold: self.config.dialect == Dialect::Submission,
+            };
+            let (found, space) = (&mut self.rcpt_parameters, &mut self.space);
+            grammar::rcpt(path.rest, offered, utf8, found, space)?;
+        }
+        if !self.recipient.set(path.mailbox, utf8) {
             self.transaction.refused = true;
-            return Err(refusal(mailbox, utf8, command::BAD_RECIPIENT));
+            return Err(refusal(path.mailbox, utf8, command::BAD_RECIPIENT));
         }
         if self.transaction.recipients >= self.config.limits.recipients {
             return Err(Reply::new(452, 5, 3, "Too many recipients"));
         }
+        if self.is_one_domain_too_many() {
+            return Err(Reply::new(452, 5, 3, "Recipients of too many domains"));
+        }
         self.pause = Pause::Rcpt;
         Ok(Some(Signal::Rcpt))
+    }
+
+    pub(super) fn hello_first(&self) -> Reply<'static> {
+        match self.config.dialect {
+            Dialect::Lmtp => Reply::new(503, 5, 1, "LHLO comes first"),
+            Dialect::Smtp | Dialect::Submission => HELLO_FIRST,
+        }
+    }
+
+    fn offered(&self) -> Offered<'_> {
+        Offered {
+            extensions: &self.config.extensions,
+            tls: self.offer.tls,
+            hold: self.config.dialect == Dialect::Submission,
+        }
+    }
+
+    /// Whether the recipient's domain is a new one, and one more than may be.
+    fn is_one_domain_too_many(&self) -> bool {
+        let limit = self.config.limits.recipient_domains;
+        if limit == 0 || u32::try_from(self.domains.len()).is_ok_and(|n| n < limit) {
+            return false;
+        }
+        self.recipient.domain_key().is_some_and(|domain| !self.domains.contains(&domain))
+    }
+
+    fn lookup(&mut self, verb: Verb, argument: &[u8]) -> Result<Option<Signal>, Reply<'static>> {
+        let extensions = &self.config.extensions;
+        let (policy, syntax) = match verb {
+            Verb::Vrfy => (extensions.vrfy, "Syntax: VRFY address"),
+            _ => (extensions.expn, "Syntax: EXPN list"),
+        };
+        if policy == Lookup::Withheld {
+            return Err(WITHHELD);
+        }
+        let (text, smtputf8) = command::lookup(argument, extensions.smtputf8 && self.extended);
+        if text.is_empty() {
+            return Err(Reply::new(501, 5, 4, syntax));
+        }
+        if policy == Lookup::Untold {
+            self.say(UNTOLD);
+            return Ok(None);
+        }
+        let plain = text.is_ascii() || (smtputf8 && std::str::from_utf8(text).is_ok());
+        if !plain {
+            return Err(Reply::new(501, 5, 2, "Text beyond ASCII needs SMTPUTF8"));
+        }
+        // The argument stands behind the verb and one space.
+        let (skip, length) = (VERB_OCTETS + 1, text.len());
+        if verb == Verb::Vrfy {
+            self.pause = Pause::Verify { smtputf8 };
+            Ok(Some(Signal::Verify { skip, length, smtputf8 }))
+        } else {
+            self.pause = Pause::Expand { smtputf8 };
+            Ok(Some(Signal::Expand { skip, length, smtputf8 }))
+        }
+    }
+
+    fn etrn(&mut self, argument: &[u8]) -> Result<Option<Signal>, Reply<'static>> {
+        if !self.config.extensions.etrn {
+            return Err(WITHHELD);
+        }
+        if !self.greeted {
+            return Err(self.hello_first());
+        }
+        if self.transaction.open {
+            return Err(OUT_OF_PLACE);
+        }
+        let node = command::etrn(argument)?;
+        self.pause = Pause::Etrn;
+        Ok(Some(Signal::Etrn { skip: VERB_OCTETS + 1, length: node.len() }))
+    }
+
+    fn forwarded(&mut self, argument: &[u8]) -> Result<Option<Signal>, Reply<'static>> {
+        if !self.offers_xclient() {
+            return Err(WITHHELD);
+        }
+        if self.transaction.open {
+            return Err(OUT_OF_PLACE);
+        }
+        let forwarded = Forwarded::parse(argument).ok_or(Reply::new(
+            501,
+            5,
+            4,
+            "Syntax: XCLIENT attribute=value ...",
+        ))?;
+        self.forwarded = Some(Box::new(forwarded));
+        self.pause = Pause::Forwarded;
+        Ok(Some(Signal::Forwarded))
     }
 
     /// Whether a body may come.
@@ -214,6 +328,10 @@ impl Server {
         match &self.transaction {
             t if !t.open => Err(NO_MAIL),
             t if t.recipients > 0 => Ok(()),
+            // RFC 2033 4.2 wants 503 here.
+            t if t.refused && self.config.dialect == Dialect::Lmtp => {
+                Err(Reply::new(503, 5, 1, "No valid recipients"))
+            }
             t if t.refused => Err(NO_VALID_RECIPIENT),
             _ => Err(NO_RECIPIENT),
         }

@@ -18,3 +18,7 @@ pub(super) const NEEDS_SMTPUTF8: Reply<'static> =
     Reply::new(553, 6, 7, "An address beyond ASCII needs SMTPUTF8");
 pub(super) const TOO_MANY_ERRORS: Reply<'static> = Reply::new(421, 7, 0, "Too many errors");
 pub(super) const NOT_BASE64: Reply<'static> = Reply::new(501, 5, 2, "The response is not Base64");
+pub(super) const WITHHELD: Reply<'static> = Reply::new(502, 5, 1, "Command not available here");
+pub(super) const UNKNOWN_COMMAND: Reply<'static> = Reply::new(500, 5, 1, "Command not recognized");
+pub(super) const UNTOLD: Reply<'static> =
+    Reply::new(252, 0, 0, "Not told here; send mail to find out");

@@ -381,17 +381,20 @@ extern "C" {
 /** Connection: it is over. Write out what is pending, close the socket, and ph_connection_free. */
 #define PH_CONNECTION_CLOSED 5
 
+/** TLS of a connection: none, and none is offered. */
+#define PH_CONNECTION_TLS_NONE 0
+
 /**
  * TLS of a connection: the engine makes it with its certificate. What goes in and out of the
  * connection is then ciphertext.
  */
-#define PH_TLS_ENGINE 1
+#define PH_CONNECTION_TLS_ENGINE 1
 
 /**
  * TLS of a connection: the host makes it. What goes in and out of the connection is always
  * plaintext.
  */
-#define PH_TLS_HOST 2
+#define PH_CONNECTION_TLS_HOST 2
 
 /** A line of a repair's report: something that was mended. */
 #define PH_REPAIR_MENDED 1
@@ -1649,8 +1652,8 @@ typedef struct ph_connection_options {
     /** sizeof(ph_connection_options). */
     uint32_t struct_size;
     /**
-     * PH_TLS_...: who makes TLS. It begins with the first octet for smtps, submissions and pop3s,
-     * and when the peer asks for it for the others.
+     * PH_CONNECTION_TLS_...: who makes TLS. It begins with the first octet for smtps, submissions
+     * and pop3s, and when the peer asks for it for the others.
      */
     uint32_t tls;
     /**
@@ -1661,8 +1664,8 @@ typedef struct ph_connection_options {
     /** The peer's address with port: 192.0.2.1:4711 or [2001:db8::1]:4711. Required. */
     const char *peer;
     /**
-     * With PH_TLS_HOST and a protocol whose TLS begins with the first octet: what the handshake,
-     * which the host has made already, came to. NULL otherwise.
+     * With PH_CONNECTION_TLS_HOST and a protocol whose TLS begins with the first octet: what the
+     * handshake, which the host has made already, came to. NULL otherwise.
      */
     const ph_tls_facts *facts;
     /** Called when a connection that waited can be stepped again. Required. */
@@ -3066,7 +3069,7 @@ void ph_store_state_free(ph_store_state *state);
  * Returns: PH_OK or an error.
  * Errors: PH_E_INVALID_ARGUMENT for a protocol or tls that there is not, or facts where none
  * belong or none are; PH_E_ADDRESS_INVALID for peer; PH_E_CERTIFICATE, PH_E_PRIVATE_KEY with
- * PH_TLS_ENGINE; PH_E_STOPPED, PH_E_REENTRANT, PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
+ * PH_CONNECTION_TLS_ENGINE; PH_E_STOPPED, PH_E_REENTRANT, PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
  * Ownership: the handle is the caller's, to be ended by ph_connection_free, before or after
  * ph_engine_close. ready_user_data passes to the library with this call: its drop function is
  * called exactly once, also when the call fails. Only when the answer is PH_E_STRUCT_SIZE or

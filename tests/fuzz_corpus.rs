@@ -18,6 +18,8 @@ mod pop3_server;
 mod record;
 #[path = "../fuzz/scenarios/reply.rs"]
 mod reply;
+#[path = "../fuzz/scenarios/sasl.rs"]
+mod sasl;
 #[path = "../fuzz/scenarios/segment.rs"]
 mod segment;
 #[path = "../fuzz/scenarios/smtp_client.rs"]
@@ -62,6 +64,11 @@ fn reply_corpus_holds() {
 #[test]
 fn pop3_server_corpus_holds() {
     replay("pop3_server", pop3_server::run);
+}
+
+#[test]
+fn sasl_corpus_holds() {
+    replay("sasl", sasl::run);
 }
 
 #[test]

@@ -67,9 +67,9 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("mail_parser", &["src/codec/mime.rs"]),
     ("hickory_resolver", &["src/dns/hickory.rs"]),
     ("hickory_proto", &["src/dns/hickory.rs"]),
-    ("rustls", &["src/runtime/tls.rs"]),
+    ("rustls", &["src/runtime/tls.rs", "src/runtime/tls/"]),
     // TLS hands it to rustls.
-    ("ring", &["src/sasl/crypto.rs", "src/runtime/tls.rs"]),
+    ("ring", &["src/sasl/crypto.rs", "src/runtime/tls.rs", "src/runtime/tls/"]),
     ("stringprep", &["src/sasl/prep.rs"]),
     ("rcgen", &["src/instance/certificate.rs"]),
     ("toml_edit", &["src/instance/config/", "src/instance/config.rs"]),

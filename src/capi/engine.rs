@@ -265,6 +265,27 @@ pub unsafe extern "C" fn ph_engine_stop(engine: *mut ph_engine, err: *mut ph_err
     })
 }
 
+/// Reads the configuration and the certificates anew, without dropping a connection.
+///
+/// Behaviour: the table policy of posthouse.toml (networks, limits of connections, rates, pauses, lock-out) holds from
+/// now on, and TLS connections that begin from now on get the certificates as their files are now. All of it takes
+/// effect, or, when anything is wrong, nothing. Listeners, the bounds of sessions and whether there is TLS at all hold
+/// until the next ph_engine_start after a new opening. Waits for files.
+/// Parameters: engine; err, or NULL.
+/// Returns: PH_OK or an error.
+/// Errors: PH_E_CONFIG, PH_E_CERTIFICATE, PH_E_PRIVATE_KEY (the message says what is wrong with what); PH_E_STOPPED,
+/// PH_E_REENTRANT, PH_E_NULL; those of the operating system.
+/// Thread: any thread.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ph_engine_reload(engine: *mut ph_engine, err: *mut ph_error) -> ph_status {
+    boundary!(err => {
+        // SAFETY: a live handle, as documented.
+        unsafe { with(engine, |engine| engine.reload()) }?;
+        DONE
+    })
+}
+
 /// Stops, closes the instance, releases its lock, and destroys the handle.
 ///
 /// Behaviour: when it returns, no callback of this engine runs or will run, and their drop functions have been

@@ -127,7 +127,7 @@ fn with(instance: &Path, work: impl FnOnce(&mut Access) -> Outcome) -> Outcome {
 }
 
 /// An answer of another kind than the request asks for: the server is of another version.
-fn unexpected<T>() -> Result<T, Failure> {
+pub fn unexpected<T>() -> Result<T, Failure> {
     Err(Failure::new("the running server's answer does not fit the request (another version?)"))
 }
 

@@ -183,7 +183,8 @@ impl Demo {
             .config()
             .tls
             .as_ref()
-            .map(|(certificate, _)| certificate.clone())
+            .and_then(|tls| tls.certificates.first())
+            .map(|files| files.certificate.clone())
             .ok_or_else(|| Failure::new("the instance has no certificate"))?;
         let connector = Connector::trusting(fs.as_ref(), &certificate)?;
         let instance = instance.to_owned();

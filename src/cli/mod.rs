@@ -16,6 +16,7 @@ use posthouse::Error;
 mod access;
 mod administration;
 mod conversation;
+mod defence;
 mod demo;
 mod message;
 mod output;
@@ -59,6 +60,12 @@ enum Command {
     Repair(administration::RepairArgs),
     /// Say how an instance is: whether it serves, what cannot be done and why, room, damage
     Status(administration::StatusArgs),
+    /// Have the server of an instance read its policy and certificates anew
+    Reload(InstanceArgs),
+    /// List who is locked out after failed logins
+    Lockouts(InstanceArgs),
+    /// End the lock-out of a host or a login name
+    Unlock(defence::UnlockArgs),
     /// Stop the server of an instance as SIGTERM does
     Stop(InstanceArgs),
     /// Try it: an instance in a temporary directory, real mail in and out, then it keeps serving
@@ -133,6 +140,9 @@ pub fn run() -> ExitCode {
         Command::Scrub(args) => administration::scrub(&args.instance),
         Command::Repair(args) => administration::repair(&args),
         Command::Status(args) => administration::status(&args),
+        Command::Reload(args) => defence::reload(&args),
+        Command::Lockouts(args) => defence::lockouts(&args),
+        Command::Unlock(args) => defence::unlock(args),
         Command::Stop(args) => administration::stop(&args.instance),
         Command::Demo(args) => demo::run(&args),
         Command::Version => version(),

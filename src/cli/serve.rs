@@ -90,8 +90,8 @@ fn look(instance: &Path) -> Outcome {
         let text = format!("a server runs on {} already", instance.display());
         return Err(Failure::new(text));
     }
-    if let Some((certificate, key)) = &config.tls {
-        Acceptor::load(&fs, certificate, key)?;
+    if let Some(tls) = &config.tls {
+        Acceptor::load(&fs, tls)?;
     }
     for listener in &config.listeners {
         super::setup::probe(listener, &config.listeners)?;

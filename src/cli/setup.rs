@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use posthouse::instance::config::TlsConfig;
 use posthouse::instance::{self, ListenerConfig, Setup, TlsSetup, parse_listener};
 use posthouse::runtime::tls::Acceptor;
 use posthouse::time::SystemClock;
@@ -57,7 +58,7 @@ pub fn run(args: Args) -> Outcome {
     let tls = match (args.tls_cert, args.tls_key) {
         (Some(certificate), Some(key)) => {
             // Whether the key is the certificate's is known to the room that speaks TLS only.
-            Acceptor::load(fs.as_ref(), &certificate, &key)?;
+            Acceptor::load(fs.as_ref(), &TlsConfig::with(certificate.clone(), key.clone()))?;
             TlsSetup::Files { certificate, key }
         }
         _ if args.tls_self_signed => TlsSetup::SelfSigned,

@@ -7,7 +7,9 @@
 pub mod address;
 pub mod base64;
 pub mod body;
+pub mod certificate;
 pub mod date;
 pub mod line;
 pub mod mime;
 pub mod path;
+pub mod proxy;

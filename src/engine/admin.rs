@@ -17,6 +17,7 @@ use super::{Engine, Stats, Status};
 use crate::codec::mime;
 use crate::directory::{Account, Alias, NewAccount};
 use crate::error::{Error, Kind, Result};
+use crate::policy::defence::Locked;
 use crate::runtime::control::{Administrator, Answer, ControlServer};
 use crate::store::{
     CompactOptions, MailboxId, MessageId, QueueEntry, RecipientState, ScrubOptions,
@@ -131,6 +132,15 @@ pub enum Request {
     Status,
     /// Where the engine listens. Answer: [`Response::Listeners`].
     Listeners,
+    /// Reads configuration and certificates anew. Answer: [`Response::Done`].
+    Reload,
+    /// Who is locked out after failed logins. Answer: [`Response::Lockouts`].
+    Lockouts,
+    /// Ends the lock-out of a host or a login name. Answer: [`Response::Done`].
+    Unlock {
+        /// An address of the host, or the name.
+        whom: String,
+    },
     /// Stops serving, after the answer [`Response::Done`].
     Stop,
 }
@@ -165,6 +175,8 @@ pub enum Response {
     Status(Box<Status>),
     /// Listeners: name and address with the port it really has.
     Listeners(Vec<(String, String)>),
+    /// Who is locked out.
+    Lockouts(Vec<LockoutRow>),
 }
 
 /// A part of a list.
@@ -240,6 +252,17 @@ impl From<&QueueEntry> for QueueRow {
                 .collect(),
         }
     }
+}
+
+/// A lock-out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockoutRow {
+    /// A host; otherwise a login name.
+    pub host: bool,
+    /// The host's address (the first of its prefix), or the name.
+    pub whom: String,
+    /// Milliseconds until it ends; `None`: until it is ended by hand.
+    pub left_millis: Option<u64>,
 }
 
 /// A mailbox.
@@ -460,6 +483,22 @@ pub fn handle_with(
             let listeners = engine.listeners();
             let rows = listeners.iter().map(|l| (l.config.name.to_owned(), l.address.to_string()));
             Ok(Response::Listeners(rows.collect()))
+        }
+        Request::Reload => {
+            engine.reload()?;
+            Ok(Response::Done)
+        }
+        Request::Lockouts => {
+            let rows = engine.lockouts()?.into_iter().map(|lockout| LockoutRow {
+                host: lockout.locked == Locked::Host,
+                whom: lockout.whom,
+                left_millis: lockout.left_millis,
+            });
+            Ok(Response::Lockouts(rows.collect()))
+        }
+        Request::Unlock { whom } => {
+            engine.unlock(&whom)?;
+            Ok(Response::Done)
         }
         Request::Stop => {
             engine.stop()?;

@@ -70,7 +70,7 @@ impl Engine {
             HostedTls::Host => (TlsBy::Host, false, None),
             HostedTls::HostImplicit(facts) => (TlsBy::Nobody, true, Some(facts)),
             HostedTls::Engine | HostedTls::EngineImplicit => {
-                let acceptor = self.acceptor()?.ok_or_else(|| {
+                let acceptor = self.acceptor(false)?.ok_or_else(|| {
                     Error::new(Kind::Certificate, "no certificate is configured (tls.certificate)")
                 })?;
                 let implicit = matches!(options.tls, HostedTls::EngineImplicit);

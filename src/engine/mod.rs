@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::codec::address::Address;
 use crate::directory::{Account, Alias, Directory, NewAccount};
 use crate::error::{Error, Kind, Result};
+use crate::instance::config::TlsConfig;
 use crate::instance::{Config, ListenerConfig};
 use crate::mailbox::Mailboxes;
+use crate::policy::defence::Lockout;
 use crate::runtime::control::ControlServer;
 use crate::runtime::hosted::Crew;
 use crate::runtime::tls::Acceptor;
@@ -43,6 +45,9 @@ pub use hosted::{Doing, HostedConnection, HostedOptions, HostedTls, Ready};
 pub use crate::service::event::{Event, EventSink, LogLevel, LogSink};
 pub use crate::service::login::{TokenRequest, TokenVerifier};
 pub use status::{LaneStatus, Status};
+
+/// Most lock-outs that are listed.
+pub const LOCKOUTS: usize = 10_000;
 
 /// How an engine is opened.
 #[derive(Clone, Default)]
@@ -116,6 +121,13 @@ struct Running {
     server: Server,
 }
 
+/// Where TLS comes from: as configured when the engine was opened or reloaded, and what was made of it. All server sides
+/// are made by one acceptor, so that a session can be resumed after a stop, and wherever it comes in.
+struct Certificates {
+    config: Option<TlsConfig>,
+    acceptor: Option<Acceptor>,
+}
+
 /// An open instance. Dropping it closes it.
 pub struct Engine {
     path: PathBuf,
@@ -129,6 +141,7 @@ pub struct Engine {
     crew: Mutex<Option<Arc<Crew>>>,
     options: Options,
     running: Mutex<Option<Running>>,
+    tls: Mutex<Certificates>,
     /// Held by whoever starts, stops or closes, for as long as it takes: a stop has drained, and its control file is
     /// gone, before the next start makes its own. Never while the host is told of an event.
     turn: Mutex<()>,
@@ -163,6 +176,7 @@ impl Engine {
             tokens: options.tokens.clone(),
         }));
         shared.watch(&store);
+        let tls = config.tls.clone();
         Ok(Arc::new(Engine {
             path: directory.to_owned(),
             fs,
@@ -179,6 +193,7 @@ impl Engine {
             shared,
             options,
             running: Mutex::new(None),
+            tls: Mutex::new(Certificates { config: tls, acceptor: None }),
             turn: Mutex::new(()),
             closed: AtomicBool::new(false),
         }))
@@ -202,7 +217,7 @@ impl Engine {
         if self.running.lock().is_some() {
             return Ok(());
         }
-        let tls = self.acceptor()?;
+        let tls = self.acceptor(true)?;
         let server = Server::start(Plan {
             listeners: self.config.listeners.clone(),
             tls,
@@ -221,14 +236,62 @@ impl Engine {
         Ok(())
     }
 
-    /// The certificate, when one is configured.
-    fn acceptor(&self) -> Result<Option<Acceptor>> {
-        match &self.config.tls {
-            Some((certificate, key)) => {
-                Acceptor::load(self.fs.as_ref(), certificate, key).map(Some)
-            }
-            None => Ok(None),
+    /// Reads the configuration and the certificates anew, without dropping a connection: the table `policy` holds from
+    /// now on, new TLS connections get the new certificates. All of it takes effect, or, when anything is wrong,
+    /// nothing. Listeners, the bounds of sessions and whether there is TLS at all hold until the next start, the store's
+    /// settings until the next opening. Blocks on files.
+    ///
+    /// # Errors
+    /// `Config`, `Certificate` or `PrivateKey`, with what is wrong; everything is then as it was.
+    pub fn reload(&self) -> Result<()> {
+        let _turn = self.turn.lock();
+        self.opened()?;
+        let config = Config::load(self.fs.as_ref(), &self.path)?;
+        let mut tls = self.tls.lock();
+        match (&config.tls, &tls.acceptor) {
+            (Some(files), Some(acceptor)) => acceptor.reload(self.fs.as_ref(), files)?,
+            // Tried all the same: the next start must not be where a mistake is found.
+            (Some(files), None) => tls.acceptor = Some(Acceptor::load(self.fs.as_ref(), files)?),
+            (None, _) => tls.acceptor = None,
         }
+        self.shared.rules.store(Arc::new(config.rules));
+        tls.config = config.tls;
+        tracing::info!("configuration and certificates read anew");
+        Ok(())
+    }
+
+    /// Who is locked out after failed logins now, at most [`LOCKOUTS`] of them: hosts first, each sorted.
+    ///
+    /// # Errors
+    /// `Stopped`.
+    pub fn lockouts(&self) -> Result<Vec<Lockout>> {
+        self.opened()?;
+        Ok(self.shared.defences.lockouts(self.clock.now(), LOCKOUTS))
+    }
+
+    /// Ends the lock-out of a host (any address in it) or of a login name, and forgets its failures.
+    ///
+    /// # Errors
+    /// `NotFound` when nothing was held against it; `Stopped`.
+    pub fn unlock(&self, whom: &str) -> Result<()> {
+        self.opened()?;
+        if self.shared.defences.unlock(&self.shared.rules.load().defence, whom) {
+            return Ok(());
+        }
+        let text = format!("no failed logins are held against {}", whom.escape_debug());
+        Err(Error::new(Kind::NotFound, text))
+    }
+
+    /// The certificates, when there are any. They are read once; `fresh`: and now.
+    fn acceptor(&self, fresh: bool) -> Result<Option<Acceptor>> {
+        let mut tls = self.tls.lock();
+        let Some(files) = &tls.config else { return Ok(None) };
+        match &tls.acceptor {
+            Some(acceptor) if fresh => acceptor.reload(self.fs.as_ref(), files)?,
+            Some(_) => {}
+            None => tls.acceptor = Some(Acceptor::load(self.fs.as_ref(), files)?),
+        }
+        Ok(tls.acceptor.clone())
     }
 
     /// The listeners that serve now.

@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
-use crate::policy::{PlaintextLogin, Rules};
+use crate::policy::Rules;
 use crate::pop3::server::Limits as Pop3Limits;
 use crate::sasl::Mechanisms;
 use crate::smtp::server::Limits as SmtpLimits;
@@ -31,8 +31,10 @@ mod read;
 mod template;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 
 pub(super) use template::template;
+pub use tls::{CertificateFiles, ClientCertificate, TlsConfig};
 
 /// The file's name in the instance's directory; its presence makes a directory an instance.
 pub const FILE: &str = "posthouse.toml";
@@ -158,8 +160,8 @@ pub struct Config {
     pub hostname: String,
     /// The listeners.
     pub listeners: Vec<ListenerConfig>,
-    /// Certificate chain and private key, PEM files.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    /// Certificates, and what is demanded of TLS; `None`: no TLS.
+    pub tls: Option<TlsConfig>,
     /// The rules of policy.
     pub rules: Rules,
     /// The mechanisms that AUTH offers.
@@ -188,12 +190,7 @@ impl Config {
             hostname: hostname.to_owned(),
             listeners: Vec::new(),
             tls: None,
-            rules: Rules {
-                relay_networks: Vec::new(),
-                plaintext_login: PlaintextLogin::Loopback,
-                connections: 4096,
-                connections_per_address: 256,
-            },
+            rules: Rules::default(),
             mechanisms: Mechanisms::DEFAULT,
             smtp: SmtpLimits::default(),
             pop3: Pop3Limits::default(),

@@ -13,8 +13,10 @@
 
 use std::net::IpAddr;
 
+pub mod defence;
 pub mod network;
 
+pub use defence::{DefenceRules, Defences};
 pub use network::Network;
 
 /// When a client may log in without TLS.
@@ -29,6 +31,26 @@ pub enum PlaintextLogin {
     Always,
 }
 
+/// A version of TLS; older ones are never spoken (RFC 8996).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    #[default]
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    Tls13,
+}
+
+impl TlsVersion {
+    /// As it stands in headers, logs and the configuration: `TLS1.2`, `TLS1.3`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            TlsVersion::Tls12 => "TLS1.2",
+            TlsVersion::Tls13 => "TLS1.3",
+        }
+    }
+}
+
 /// The rules of an instance.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -40,6 +62,35 @@ pub struct Rules {
     pub connections: u32,
     /// Most connections at once from one address (loopback included).
     pub connections_per_address: u32,
+    /// Most connections at once from one network; see [`defence`].
+    pub connections_per_network: u32,
+    /// Milliseconds that an SMTP client is watched before it is greeted; 0: it is greeted at once.
+    pub greeting_delay: u64,
+    /// Who speaks before the greeting is refused with 554; otherwise it is noted in the log.
+    pub refuse_early_talkers: bool,
+    /// Rates, pauses and lock-out.
+    pub defence: DefenceRules,
+    /// Networks whose peers may say for whom they speak (XCLIENT).
+    pub xclient_trusted: Vec<Network>,
+    /// Networks of proxies that say for whom they speak (PROXY protocol). Their connections must begin with it.
+    pub proxy_trusted: Vec<Network>,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            relay_networks: Vec::new(),
+            plaintext_login: PlaintextLogin::Loopback,
+            connections: 4096,
+            connections_per_address: 256,
+            connections_per_network: 1024,
+            greeting_delay: 0,
+            refuse_early_talkers: true,
+            defence: DefenceRules::default(),
+            xclient_trusted: Vec::new(),
+            proxy_trusted: Vec::new(),
+        }
+    }
 }
 
 /// Who speaks to us.
@@ -64,6 +115,16 @@ impl Rules {
             }
     }
 
+    /// Whether this peer may say for whom it speaks (XCLIENT).
+    pub fn may_forward(&self, address: IpAddr) -> bool {
+        self.xclient_trusted.iter().any(|net| net.contains(address))
+    }
+
+    /// Whether this peer is a proxy, whose connections begin with the PROXY protocol.
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxy_trusted.iter().any(|net| net.contains(address))
+    }
+
     /// Whether this peer may send to recipients elsewhere.
     pub fn may_relay(&self, peer: &Peer) -> bool {
         peer.authenticated || self.relay_networks.iter().any(|net| net.contains(peer.address))
@@ -78,8 +139,7 @@ mod tests {
         Rules {
             relay_networks: networks.iter().map(|text| text.parse().unwrap()).collect(),
             plaintext_login,
-            connections: 10,
-            connections_per_address: 10,
+            ..Rules::default()
         }
     }
 

@@ -51,6 +51,19 @@ impl Network {
         }
     }
 
+    /// The loopback networks: 127.0.0.0/8 and ::1.
+    pub const fn loopback() -> [Network; 2] {
+        [
+            Network { address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 },
+            Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 },
+        ]
+    }
+
+    /// The address with every bit beyond the first `bits` cleared; all bits count when there are fewer.
+    pub fn mask(address: IpAddr, bits: u8) -> IpAddr {
+        masked(address, bits)
+    }
+
     /// Whether the address is in the network. IPv4-mapped IPv6 addresses count as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

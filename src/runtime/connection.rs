@@ -13,10 +13,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::coop::consume_budget;
 
+use super::stream::Stream;
 use super::tls::{Acceptor, Tls};
 use crate::service::{Conversation, Progress, Settled, TlsFacts, Wait};
 use crate::time::{Clock, Time};
@@ -47,7 +47,7 @@ thread_local! {
 
 /// A connection being served.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     tls: Option<Box<Tls>>,
     acceptor: Option<Acceptor>,
     conversation: Box<dyn Conversation>,
@@ -61,7 +61,7 @@ pub struct Connection {
 }
 
 /// The peer is gone, or too slow, or breaks TLS: nothing more can be said to it.
-struct Gone;
+pub(super) struct Gone;
 
 impl From<io::Error> for Gone {
     fn from(_: io::Error) -> Gone {
@@ -71,18 +71,20 @@ impl From<io::Error> for Gone {
 
 impl Connection {
     /// A connection for a socket just accepted. `implicit`: TLS from the first byte; the handshake is made here.
-    /// `converse` makes the conversation, told what TLS came to. `None`: the peer is gone or broke the handshake.
+    /// `early`: what the peer has sent already. `converse` makes the conversation, told what TLS came to. `None`: the peer is gone or broke the handshake.
     pub async fn open(
-        stream: TcpStream,
+        stream: Stream,
+        early: Vec<u8>,
         acceptor: Option<Acceptor>,
         implicit: bool,
         converse: impl FnOnce(Option<Arc<TlsFacts>>) -> Box<dyn Conversation>,
         clock: Arc<dyn Clock>,
         stopping: watch::Receiver<bool>,
     ) -> Option<Connection> {
-        let mut pending = Vec::new();
+        let mut pending = early;
         let (tls, facts) = if implicit {
-            let tls = handshake(&stream, &acceptor, &stopping, &mut pending).await.ok()?;
+            let hello = std::mem::take(&mut pending);
+            let tls = handshake(&stream, &acceptor, &stopping, hello, &mut pending).await.ok()?;
             let facts = tls.facts().map(Arc::new);
             (Some(tls), facts)
         } else {
@@ -120,6 +122,14 @@ impl Connection {
             progress = match progress {
                 Progress::NeedInput => self.next_input().await?,
                 Progress::Blocked => self.advance_pending(),
+                Progress::Wait(Wait::Pause(millis)) => {
+                    // A stop ends it early.
+                    let mut stopping = self.stopping.clone();
+                    let stopped = stopping.wait_for(|stopping| *stopping);
+                    let _ = tokio::time::timeout(Duration::from_millis(millis), stopped).await;
+                    self.conversation.settle(Settled::Paused, &mut self.out);
+                    self.advance_pending()
+                }
                 Progress::Wait(wait) => {
                     let settled = settle(wait).await;
                     self.conversation.settle(settled, &mut self.out);
@@ -129,12 +139,14 @@ impl Connection {
                     let unread = std::mem::take(&mut self.pending);
                     let mut facts = None;
                     if unread.is_empty() {
-                        let tls = handshake(
+                        // Boxed: a handshake needs more room than all else, and only once.
+                        let tls = Box::pin(handshake(
                             &self.stream,
                             &self.acceptor,
                             &self.stopping,
+                            Vec::new(),
                             &mut self.pending,
-                        );
+                        ));
                         let tls = tls.await?;
                         facts = tls.facts().map(Arc::new);
                         self.tls = Some(tls);
@@ -267,29 +279,34 @@ impl Connection {
             tls.close();
         }
         self.flush().await?;
-        shut_down_writing(&mut self.stream).await?;
-        let drained = async {
-            let mut sink = [0; 4096];
-            loop {
-                // Else the time-out around this would never be looked at while the peer sends.
-                consume_budget().await;
-                self.stream.readable().await?;
-                match self.stream.try_read(&mut sink) {
-                    Ok(0) => return Ok::<(), io::Error>(()),
-                    Ok(_) => {}
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(e) => return Err(e),
-                }
-            }
-        };
-        let _ = tokio::time::timeout(Duration::from_millis(LINGER_MILLIS), drained).await;
-        Ok(())
+        Ok(linger(&mut self.stream).await?)
     }
 }
 
-async fn shut_down_writing(stream: &mut TcpStream) -> io::Result<()> {
-    use tokio::io::AsyncWriteExt as _;
-    stream.shutdown().await
+/// Ends a connection so that what was written reaches the peer.
+pub(super) async fn linger(stream: &mut Stream) -> io::Result<()> {
+    stream.shut_down_writing().await?;
+    let drained = async {
+        loop {
+            // Else the time-out around this would never be looked at while the peer sends.
+            consume_budget().await;
+            stream.readable().await?;
+            let mut sink = READ_BUFFER.take();
+            sink.clear();
+            sink.reserve(READ_BYTES);
+            let read = stream.try_read_buf(&mut sink);
+            sink.clear();
+            READ_BUFFER.set(sink);
+            match read {
+                Ok(0) => return Ok::<(), io::Error>(()),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Err(e),
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(LINGER_MILLIS), drained).await;
+    Ok(())
 }
 
 enum Wake {
@@ -299,7 +316,7 @@ enum Wake {
 }
 
 async fn wait_readable(
-    stream: &TcpStream,
+    stream: &Stream,
     stopping: Option<&mut watch::Receiver<bool>>,
     deadline: Option<Time>,
     now: Time,
@@ -332,11 +349,15 @@ async fn wait_readable(
 pub(super) async fn settle(wait: Wait) -> Settled {
     match wait {
         Wait::Ticket(ticket) => Settled::Ticket(pin!(ticket).await),
+        Wait::Pause(millis) => {
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            Settled::Paused
+        }
         Wait::Work(work) => tokio::task::spawn_blocking(work).await.unwrap_or(Settled::Failed),
     }
 }
 
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), Gone> {
+pub(super) async fn write_all(stream: &Stream, mut bytes: &[u8]) -> Result<(), Gone> {
     while !bytes.is_empty() {
         match stream.try_write(bytes) {
             Ok(0) => return Err(Gone),
@@ -350,22 +371,23 @@ async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), Gone> {
     Ok(())
 }
 
-async fn within<T>(millis: u64, future: impl Future<Output = T>) -> Result<T, Gone> {
+pub(super) async fn within<T>(millis: u64, future: impl Future<Output = T>) -> Result<T, Gone> {
     tokio::time::timeout(Duration::from_millis(millis), future).await.map_err(|_| Gone)
 }
 
-/// Makes a TLS handshake as a server.
+/// Makes a TLS handshake as a server; `hello` is what of it has come already.
 async fn handshake(
-    stream: &TcpStream,
+    stream: &Stream,
     acceptor: &Option<Acceptor>,
     stopping: &watch::Receiver<bool>,
+    hello: Vec<u8>,
     early: &mut Vec<u8>,
 ) -> Result<Box<Tls>, Gone> {
     let mut tls = match acceptor {
         Some(acceptor) => Box::new(acceptor.accept().map_err(|_| Gone)?),
         None => return Err(Gone),
     };
-    let shaken = shake_hands(stream, &mut tls, early);
+    let shaken = shake_hands(stream, &mut tls, hello, early);
     let mut stopping = stopping.clone();
     tokio::select! {
         result = within(HANDSHAKE_MILLIS, shaken) => result??,
@@ -375,19 +397,26 @@ async fn handshake(
 }
 
 /// Makes a TLS handshake; plaintext that came with its last flight goes to `early`.
-async fn shake_hands(stream: &TcpStream, tls: &mut Tls, early: &mut Vec<u8>) -> Result<(), Gone> {
-    let mut buffer = Vec::new();
+async fn shake_hands(
+    stream: &Stream,
+    tls: &mut Tls,
+    hello: Vec<u8>,
+    early: &mut Vec<u8>,
+) -> Result<(), Gone> {
+    let mut buffer = hello;
     while tls.is_handshaking() {
-        stream.readable().await?;
-        buffer.clear();
-        buffer.reserve(16 << 10);
-        match stream.try_read_buf(&mut buffer) {
-            Ok(0) => return Err(Gone),
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(_) => return Err(Gone),
+        if buffer.is_empty() {
+            stream.readable().await?;
+            buffer.reserve(16 << 10);
+            match stream.try_read_buf(&mut buffer) {
+                Ok(0) => return Err(Gone),
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(_) => return Err(Gone),
+            }
         }
         let result = tls.put_ciphertext(&buffer, early);
+        buffer.clear();
         let mut answer = Vec::new();
         tls.take_ciphertext(&mut answer)?;
         write_all(stream, &answer).await?;

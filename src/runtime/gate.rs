@@ -1,10 +1,15 @@
-//! How many connections there may be: in all, and from one address.
+//! How many connections there may be: in all, from one host and from one network.
+//!
+//! What a host and a network are is said in [`crate::policy::defence`]. Networks that are exempt there are not counted
+//! as networks here; the bound of a host holds for every one, loopback included. Memory: an entry for each host and
+//! network that has a connection now, so at most two for each connection.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::policy::Rules;
+use crate::policy::defence::Host;
 use crate::sync::Mutex;
 
 /// Counts open connections against the rules. Cloning shares the count.
@@ -14,13 +19,15 @@ pub struct Gate(Arc<Mutex<Inside>>);
 #[derive(Default)]
 struct Inside {
     all: u32,
-    by_address: HashMap<IpAddr, u32>,
+    hosts: HashMap<Host, u32>,
+    networks: HashMap<Host, u32>,
 }
 
 /// A connection that was let in; dropping it makes room.
 pub struct Admission {
     gate: Gate,
-    address: IpAddr,
+    host: Option<Host>,
+    network: Option<Host>,
 }
 
 /// Why a connection was not let in.
@@ -28,28 +35,67 @@ pub struct Admission {
 pub enum Full {
     /// There are as many as there may be in all.
     All,
-    /// There are as many as there may be from this address.
-    Address,
+    /// There are as many as there may be from this host.
+    Host,
+    /// There are as many as there may be from this network.
+    Network,
 }
 
 impl Gate {
-    /// Lets a connection in, or says why not.
-    pub fn enter(&self, address: IpAddr, rules: &Rules) -> Result<Admission, Full> {
-        let address = address.to_canonical();
+    /// Lets a connection in, or says why not. For whom it is may be said later ([`Admission::claim`]).
+    ///
+    /// # Errors
+    /// There are as many as there may be in all.
+    pub fn enter(&self, rules: &Rules) -> Result<Admission, Full> {
         let mut inside = self.0.lock();
         if inside.all >= rules.connections {
             return Err(Full::All);
         }
-        let here = inside.by_address.entry(address).or_default();
-        if *here >= rules.connections_per_address {
-            if *here == 0 {
-                inside.by_address.remove(&address);
-            }
-            return Err(Full::Address);
+        inside.all = inside.all.saturating_add(1);
+        Ok(Admission { gate: self.clone(), host: None, network: None })
+    }
+}
+
+impl Admission {
+    /// Says for whom the connection is. To be called once.
+    ///
+    /// # Errors
+    /// There are as many as there may be from there.
+    pub fn claim(&mut self, address: IpAddr, rules: &Rules) -> Result<(), Full> {
+        let mut inside = self.gate.0.lock();
+        let host = rules.defence.host(address);
+        if !add(&mut inside.hosts, host, rules.connections_per_address) {
+            return Err(Full::Host);
         }
-        *here += 1;
-        inside.all += 1;
-        Ok(Admission { gate: self.clone(), address })
+        self.host = Some(host);
+        if !rules.defence.is_exempt(address) {
+            let network = rules.defence.network(address);
+            if !add(&mut inside.networks, network, rules.connections_per_network) {
+                return Err(Full::Network);
+            }
+            self.network = Some(network);
+        }
+        Ok(())
+    }
+}
+
+/// Counts one more, unless there are `most` already.
+fn add(counts: &mut HashMap<Host, u32>, host: Host, most: u32) -> bool {
+    let count = counts.get(&host).copied().unwrap_or(0);
+    if count >= most {
+        return false;
+    }
+    counts.insert(host, count.saturating_add(1));
+    true
+}
+
+fn take(counts: &mut HashMap<Host, u32>, host: Option<Host>) {
+    let Some(host) = host else { return };
+    if let Some(count) = counts.get_mut(&host) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(&host);
+        }
     }
 }
 
@@ -57,51 +103,71 @@ impl Drop for Admission {
     fn drop(&mut self) {
         let mut inside = self.gate.0.lock();
         inside.all = inside.all.saturating_sub(1);
-        if let Some(here) = inside.by_address.get_mut(&self.address) {
-            *here = here.saturating_sub(1);
-            if *here == 0 {
-                inside.by_address.remove(&self.address);
-            }
-        }
+        take(&mut inside.hosts, self.host);
+        take(&mut inside.networks, self.network);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::PlaintextLogin;
 
-    fn rules(connections: u32, connections_per_address: u32) -> Rules {
-        Rules {
-            relay_networks: Vec::new(),
-            plaintext_login: PlaintextLogin::Never,
-            connections,
-            connections_per_address,
-        }
+    fn rules(
+        connections: u32,
+        connections_per_address: u32,
+        connections_per_network: u32,
+    ) -> Rules {
+        Rules { connections, connections_per_address, connections_per_network, ..Rules::default() }
+    }
+
+    fn enter(gate: &Gate, address: &str, rules: &Rules) -> Result<Admission, Full> {
+        let mut admission = gate.enter(rules)?;
+        admission.claim(address.parse().unwrap(), rules)?;
+        Ok(admission)
     }
 
     #[test]
-    fn both_limits_hold_and_leaving_makes_room() {
+    fn every_limit_holds_and_leaving_makes_room() {
         let gate = Gate::default();
-        let rules = rules(3, 2);
-        let a: IpAddr = "192.0.2.1".parse().unwrap();
-        let mapped: IpAddr = "::ffff:192.0.2.1".parse().unwrap();
-        let b: IpAddr = "2001:db8::1".parse().unwrap();
-        let first = gate.enter(a, &rules).ok().unwrap();
-        let _second = gate.enter(mapped, &rules).ok().unwrap();
-        assert_eq!(gate.enter(a, &rules).err(), Some(Full::Address));
-        let _third = gate.enter(b, &rules).ok().unwrap();
-        assert_eq!(gate.enter(b, &rules).err(), Some(Full::All));
+        let rules = rules(4, 2, 3);
+        let first = enter(&gate, "192.0.2.1", &rules).ok().unwrap();
+        let _second = enter(&gate, "::ffff:192.0.2.1", &rules).ok().unwrap();
+        assert_eq!(enter(&gate, "192.0.2.1", &rules).err(), Some(Full::Host));
+        let _third = enter(&gate, "192.0.2.2", &rules).ok().unwrap();
+        assert_eq!(enter(&gate, "192.0.2.3", &rules).err(), Some(Full::Network));
+        let _fourth = enter(&gate, "192.0.3.1", &rules).ok().unwrap();
+        assert_eq!(enter(&gate, "198.51.100.1", &rules).err(), Some(Full::All));
         drop(first);
-        assert!(gate.enter(a, &rules).is_ok());
-        assert_eq!(gate.0.lock().by_address.len(), 2);
+        assert!(enter(&gate, "192.0.2.1", &rules).is_ok());
     }
 
     #[test]
-    fn an_address_that_is_refused_leaves_no_trace() {
+    fn a_host_of_ipv6_is_its_64_and_a_network_its_48() {
         let gate = Gate::default();
-        let a: IpAddr = "192.0.2.1".parse().unwrap();
-        assert_eq!(gate.enter(a, &rules(5, 0)).err(), Some(Full::Address));
-        assert!(gate.0.lock().by_address.is_empty());
+        let rules = rules(100, 1, 2);
+        let _first = enter(&gate, "2001:db8::1", &rules).ok().unwrap();
+        assert_eq!(enter(&gate, "2001:db8::2", &rules).err(), Some(Full::Host));
+        let _second = enter(&gate, "2001:db8:0:1::1", &rules).ok().unwrap();
+        assert_eq!(enter(&gate, "2001:db8:0:2::1", &rules).err(), Some(Full::Network));
+        assert!(enter(&gate, "2001:db8:1::1", &rules).is_ok());
+    }
+
+    #[test]
+    fn exempt_networks_are_bound_by_host_only() {
+        let gate = Gate::default();
+        let rules = rules(100, 1, 1);
+        let _first = enter(&gate, "127.0.0.1", &rules).ok().unwrap();
+        let _second = enter(&gate, "127.0.0.2", &rules).ok().unwrap();
+        assert_eq!(enter(&gate, "127.0.0.1", &rules).err(), Some(Full::Host));
+    }
+
+    #[test]
+    fn who_is_refused_or_has_left_leaves_no_trace() {
+        let gate = Gate::default();
+        assert_eq!(enter(&gate, "192.0.2.1", &rules(5, 0, 5)).err(), Some(Full::Host));
+        assert_eq!(enter(&gate, "192.0.2.1", &rules(5, 5, 0)).err(), Some(Full::Network));
+        drop(enter(&gate, "192.0.2.1", &rules(5, 5, 5)).ok().unwrap());
+        let inside = gate.0.lock();
+        assert!(inside.all == 0 && inside.hosts.is_empty() && inside.networks.is_empty());
     }
 }

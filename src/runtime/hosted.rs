@@ -43,6 +43,7 @@ impl Crew {
             .worker_threads(1)
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("posthouse-crew")
+            .enable_time()
             .on_thread_start(move || on_thread_start())
             .build()
             .map_err(|e| Error::new(kind_of_io(&e), format!("cannot start the runtime: {e}")))?;

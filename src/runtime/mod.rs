@@ -14,24 +14,27 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, watch};
 
 use crate::error::{Error, Kind, Result, kind_of_io};
-use crate::instance::config::{ListenerConfig, Protocol, TlsMode};
-use crate::service::{Link, Protocols};
+use crate::instance::config::{ListenerConfig, TlsMode};
+use crate::service::Protocols;
 
 /// A runtime's handle, for rooms above that block on its tasks.
 pub use tokio::runtime::Handle;
 
 pub mod connection;
 pub mod control;
+mod entry;
 pub mod gate;
 pub mod hosted;
+mod stream;
 pub mod tls;
 
-use connection::Connection;
-use gate::{Admission, Gate};
+use entry::Visitor;
+use gate::Gate;
+use stream::Stream;
 use tls::Acceptor;
 
 /// Connections that the kernel holds for us until we accept them.
@@ -211,9 +214,14 @@ async fn accept(
     listener: TcpListener,
     alive: mpsc::Sender<()>,
 ) {
+    let config = Arc::new(config);
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => admit(&context, &config, stream, peer, &alive),
+            Ok((stream, peer)) => {
+                // Replies are collected and leave in one write; waiting for more would only delay them (RFC 2920).
+                let _ = stream.set_nodelay(true);
+                admit(&context, &config, Stream::Tcp(stream), peer, &alive);
+            }
             Err(error) => {
                 // Out of descriptors or memory: the kernel keeps the connection for us. Try again soon.
                 tracing::warn!(listener = config.name, %error, "cannot accept a connection");
@@ -225,70 +233,39 @@ async fn accept(
 
 fn admit(
     context: &Arc<Context>,
-    config: &ListenerConfig,
-    stream: TcpStream,
+    config: &Arc<ListenerConfig>,
+    stream: Stream,
     peer: SocketAddr,
     alive: &mpsc::Sender<()>,
 ) {
-    let shared = &context.plan.protocols.shared();
-    let admission = match context.gate.enter(peer.ip(), &shared.rules.load()) {
+    let shared = context.plan.protocols.shared();
+    let admission = match context.gate.enter(&shared.rules.load()) {
         Ok(admission) => admission,
         Err(full) => {
             shared.counters.connections_refused.up();
             tracing::warn!(listener = config.name, %peer, ?full, "connection refused: limit reached");
-            turn_away(config, &stream);
+            entry::turn_away(config, &stream);
             return;
         }
     };
     shared.counters.connections_total.up();
     shared.counters.connections.up();
-    // Replies are collected and leave in one write; waiting for more would only delay them (RFC 2920).
-    let _ = stream.set_nodelay(true);
-    let implicit = config.tls == TlsMode::Implicit;
-    let leaving =
-        Leaving { context: Arc::clone(context), _admission: admission, _alive: alive.clone() };
-    let context = Arc::clone(context);
-    let protocol = config.protocol;
+    let visitor = Visitor { stream, peer, admission, early: Vec::new() };
+    let leaving = Leaving { context: Arc::clone(context), _alive: alive.clone() };
+    let config = Arc::clone(config);
     tokio::spawn(async move {
-        let begin = |tls| {
-            context
-                .plan
-                .protocols
-                .converse(protocol, Link { peer, tls, starttls: context.plan.tls.is_some() })
-        };
-        let connection = Connection::open(
-            stream,
-            context.plan.tls.clone(),
-            implicit,
-            begin,
-            Arc::clone(&context.plan.protocols.clock()),
-            context.stopping.clone(),
-        )
-        .await;
-        if let Some(connection) = connection {
+        // Boxed: what a connection needs on its way in is not kept while it lives.
+        let context = &leaving.context;
+        let entered = Box::pin(visitor.enter(context, &config, context.stopping.clone())).await;
+        if let Some((connection, _admission)) = entered {
             connection.run().await;
         }
-        drop(leaving);
     });
-}
-
-/// Tells a peer that there is no room. What cannot be written at once is not worth waiting for.
-fn turn_away(config: &ListenerConfig, stream: &TcpStream) {
-    if config.tls == TlsMode::StartTls {
-        let line: &[u8] = match config.protocol {
-            Protocol::Smtp | Protocol::Submission => {
-                b"421 4.3.2 Too many connections, try again later\r\n"
-            }
-            Protocol::Pop3 => b"-ERR [SYS/TEMP] Too many connections, try again later\r\n",
-        };
-        let _ = stream.try_write(line);
-    }
 }
 
 /// Keeps the books of a connection; dropping it closes them.
 struct Leaving {
     context: Arc<Context>,
-    _admission: Admission,
     _alive: mpsc::Sender<()>,
 }
 

@@ -1,108 +1,76 @@
-//! TLS: the only file that names rustls.
+//! TLS: the only files that name rustls.
 //!
 //! The crypto provider (ring) is handed in explicitly for every configuration; nothing is installed for
 //! the process. A [`Tls`] is one side of a connection, in memory: ciphertext goes in and comes out
-//! through buffers of the caller, so that the same pump serves any kind of socket.
+//! through buffers of the caller, so that the same pump serves any kind of socket. [`Acceptor`] makes server sides,
+//! [`Connector`] client sides. ALPN is not used: SMTP has no use for it.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::ring;
+use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, UnixTime};
 
+use crate::codec::certificate;
 use crate::error::{Error, Kind, Result};
 use crate::instance::certificate::flaw;
-use crate::service::link::{EXPORTER_BYTES, TlsFacts, TlsVersion};
+use crate::policy::TlsVersion;
+use crate::service::link::{EXPORTER_BYTES, TlsFacts};
 use crate::vfs::{self, Fs};
+
+mod acceptor;
+mod connector;
+
+pub use acceptor::Acceptor;
+pub use connector::{Connector, ConnectorOptions};
 
 /// Largest PEM file that is read.
 const PEM_BYTES: u64 = 1 << 20;
 
-/// A certificate chain with its key, ready to serve. Cloning shares it.
-#[derive(Clone)]
-pub struct Acceptor(Arc<rustls::ServerConfig>);
+/// Most bytes of a connection's plaintext that TLS keeps until they are encrypted.
+const PLAINTEXT_BYTES: usize = 64 << 10;
 
-impl Acceptor {
-    /// Reads a certificate chain (leaf first) and its private key from PEM files and tries them out.
-    ///
-    /// # Errors
-    /// `Certificate` or `PrivateKey`, with the file's name and what is wrong with it.
-    pub fn load(fs: &dyn Fs, certificate: &Path, key: &Path) -> Result<Acceptor> {
-        let chain_pem = read(fs, certificate)?;
-        let chain = CertificateDer::pem_slice_iter(&chain_pem)
-            .collect::<std::result::Result<Vec<_>, _>>()
-            .map_err(|e| bad(Kind::Certificate, "certificate", certificate, &flaw(&e)))?;
-        if chain.is_empty() {
-            let reason = "no CERTIFICATE block in it";
-            return Err(bad(Kind::Certificate, "certificate", certificate, &reason));
-        }
-        let key_pem = zeroize::Zeroizing::new(read(fs, key)?);
-        let private = PrivateKeyDer::from_pem_slice(&key_pem)
-            .map_err(|e| bad(Kind::PrivateKey, "private key", key, &flaw(&e)))?;
-        let signing = ring::sign::any_supported_type(&private)
-            .map_err(|e| bad(Kind::PrivateKey, "private key", key, &e))?;
-        let certified = rustls::sign::CertifiedKey::new(chain, signing);
-        match certified.keys_match() {
-            Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-            Err(rustls::Error::InconsistentKeys(_)) => {
-                let reason = format!("it is not the key of {}", certificate.display());
-                return Err(bad(Kind::PrivateKey, "private key", key, &reason));
-            }
-            Err(e) => return Err(bad(Kind::Certificate, "certificate", certificate, &e)),
-        }
-        let config =
-            rustls::ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(|e| Error::new(Kind::Tls, format!("TLS cannot be set up: {e}")))?
-                .with_no_client_auth()
-                .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
-        Ok(Acceptor(Arc::new(config)))
-    }
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
 
-    /// The server side of a new connection.
-    pub fn accept(&self) -> Result<Tls> {
-        rustls::ServerConnection::new(Arc::clone(&self.0))
-            .map(|connection| Tls(connection.into()))
-            .map_err(|e| Error::new(Kind::Tls, format!("TLS cannot begin: {e}")))
+/// Every version.
+static ALL: [&rustls::SupportedProtocolVersion; 2] =
+    [&rustls::version::TLS13, &rustls::version::TLS12];
+
+fn versions(least: TlsVersion) -> &'static [&'static rustls::SupportedProtocolVersion] {
+    match least {
+        TlsVersion::Tls12 => &ALL,
+        TlsVersion::Tls13 => ALL.split_at(1).0,
     }
 }
 
-/// The client side: whom it trusts. Cloning shares it.
-#[derive(Clone)]
-pub struct Connector(Arc<rustls::ClientConfig>);
-
-impl Connector {
-    /// A client that trusts the certificates in this PEM file and nobody else.
-    pub fn trusting(fs: &dyn Fs, certificate: &Path) -> Result<Connector> {
-        let mut roots = rustls::RootCertStore::empty();
-        let pem = read(fs, certificate)?;
-        for root in CertificateDer::pem_slice_iter(&pem) {
-            root.map_err(|e| bad(Kind::Certificate, "certificate", certificate, &flaw(&e)))
-                .and_then(|root| {
-                    roots
-                        .add(root)
-                        .map_err(|e| bad(Kind::Certificate, "certificate", certificate, &e))
-                })?;
-        }
-        let config =
-            rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(|e| Error::new(Kind::Tls, format!("TLS cannot be set up: {e}")))?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-        Ok(Connector(Arc::new(config)))
+/// All certificates of a PEM file; at least one.
+fn certificates(fs: &dyn Fs, path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let pem = read(fs, path)?;
+    let chain = CertificateDer::pem_slice_iter(&pem)
+        .collect::<std::result::Result<Vec<_>, _>>()
+        .map_err(|e| bad(Kind::Certificate, "certificate", path, &flaw(&e)))?;
+    if chain.is_empty() {
+        return Err(bad(Kind::Certificate, "certificate", path, &"no CERTIFICATE block in it"));
     }
+    Ok(chain)
+}
 
-    /// The client side of a new connection to the server of this name.
-    pub fn connect(&self, name: &str) -> Result<Tls> {
-        let server = rustls_pki_types::ServerName::try_from(name.to_owned())
-            .map_err(|e| Error::new(Kind::InvalidArgument, format!("server name {name}: {e}")))?;
-        rustls::ClientConnection::new(Arc::clone(&self.0), server)
-            .map(|connection| Tls(connection.into()))
-            .map_err(|e| Error::new(Kind::Tls, format!("TLS cannot begin: {e}")))
+/// The certificates of a PEM file as those that others' certificates are verified with.
+fn roots(fs: &dyn Fs, path: &Path) -> Result<Arc<rustls::RootCertStore>> {
+    let mut roots = rustls::RootCertStore::empty();
+    for root in certificates(fs, path)? {
+        roots.add(root).map_err(|e| bad(Kind::Certificate, "certificate", path, &e))?;
     }
+    Ok(Arc::new(roots))
+}
+
+fn not_set_up(error: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Tls, format!("TLS cannot be set up: {error}"))
 }
 
 fn read(fs: &dyn Fs, path: &Path) -> Result<Vec<u8>> {
@@ -114,7 +82,7 @@ fn bad(kind: Kind, what: &str, path: &Path, reason: &dyn std::fmt::Display) -> E
 }
 
 /// One connection's TLS, in memory.
-pub struct Tls(rustls::Connection);
+pub struct Tls(rustls::Connection, Option<Arc<dyn ClientCertVerifier>>);
 
 impl Tls {
     /// Takes ciphertext; appends the plaintext that came out. `false`: the peer has closed its side.
@@ -203,10 +171,22 @@ impl Tls {
             version,
             cipher: registered(self.0.negotiated_cipher_suite()?.suite()),
             server_name,
-            client_name: None,
+            client_name: self.client_name(),
             exporter,
             resumed: self.0.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         })
+    }
+
+    /// Whom the client's certificate names, if it showed one that is verified now. A resumed session brings the
+    /// certificate of the first one, and it is verified again.
+    fn client_name(&self) -> Option<Box<str>> {
+        let verifier = self.1.as_ref()?;
+        let (end, between) = self.0.peer_certificates()?.split_first()?;
+        verifier.verify_client_cert(end, between, UnixTime::now()).ok()?;
+        let names = certificate::names(end);
+        let first = |list: Vec<String>| list.into_iter().next();
+        let name = first(names.email).or(first(names.dns)).or(names.common)?;
+        Some(name.into_boxed_str())
     }
 
     /// Says to the peer that nothing more will come.

@@ -85,8 +85,7 @@ impl House {
         let rules = Rules {
             relay_networks: Vec::new(),
             plaintext_login: PlaintextLogin::Always,
-            connections: 10,
-            connections_per_address: 10,
+            ..Rules::default()
         };
         let spool = Spool::open(&store).unwrap();
         let shared = Shared::new(
@@ -183,6 +182,7 @@ impl Talk {
                     self.0.settle(Settled::Ticket(ticket.wait()), &mut out);
                 }
                 Progress::Wait(Wait::Work(work)) => self.0.settle(work(), &mut out),
+                Progress::Wait(Wait::Pause(_)) => self.0.settle(Settled::Paused, &mut out),
                 Progress::StartTls => panic!("nobody asked for TLS"),
             }
         };

@@ -7,28 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::policy::Peer;
+pub use crate::policy::TlsVersion;
 
 /// Octets of channel binding data of the type `tls-exporter` (RFC 9266 section 2).
 pub const EXPORTER_BYTES: usize = 32;
-
-/// The version of TLS that a connection speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum TlsVersion {
-    /// TLS 1.2 (RFC 5246).
-    Tls12,
-    /// TLS 1.3 (RFC 8446).
-    Tls13,
-}
-
-impl TlsVersion {
-    /// As it stands in headers, logs and the configuration: `TLS1.2`, `TLS1.3`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            TlsVersion::Tls12 => "TLS1.2",
-            TlsVersion::Tls13 => "TLS1.3",
-        }
-    }
-}
 
 /// What a TLS handshake came to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -114,14 +114,14 @@ pub(super) fn answer(shared: &Arc<Shared>, link: &Link, question: &Question<'_>)
             let login = login.to_owned();
             let password = Zeroizing::new(password.to_owned());
             Answer::Work(Box::new(move || {
-                let account = shared.directory.verify(&login, &password).filter(|_| own);
-                decided(&shared, &login, account, peer)
+                let find = || shared.directory.verify(&login, &password).filter(|_| own);
+                attempt(&shared, peer, &login, password.as_bytes(), find)
             }))
         }
         Question::CramMd5 { login, challenge, digest } => {
             let account = shared.directory.verify_cram_md5(login, challenge, digest);
             let login = login.to_owned();
-            Answer::Work(Box::new(move || decided(&shared, &login, account, peer)))
+            Answer::Work(Box::new(move || attempt(&shared, peer, &login, &unknown(), || account)))
         }
         Question::Outcome { authorization, login, failure, mechanism } => {
             if let Some(failure) = failure {
@@ -130,8 +130,8 @@ pub(super) fn answer(shared: &Arc<Shared>, link: &Link, question: &Question<'_>)
             let proved = failure.is_none() && own(authorization, login);
             let login = login.to_owned();
             Answer::Work(Box::new(move || {
-                let account = shared.directory.account_of_login(&login).filter(|_| proved);
-                decided(&shared, &login, account, peer)
+                let find = || shared.directory.account_of_login(&login).filter(|_| proved);
+                attempt(&shared, peer, &login, &unknown(), find)
             }))
         }
         Question::Token { mechanism, login, token, host, port } => {
@@ -141,13 +141,18 @@ pub(super) fn answer(shared: &Arc<Shared>, link: &Link, question: &Question<'_>)
                 let Some(verifier) = shared.logins.load().tokens.clone() else {
                     return Login::Unavailable;
                 };
+                if shared.login_locked(peer, &login).is_some() {
+                    return Login::Unavailable;
+                }
                 let (token, host) = (token.as_str(), host.as_str());
                 let request = TokenRequest { mechanism, login: &login, token, host, port, peer };
                 match verifier.verify(&request) {
                     Ok(name) => {
                         let account = name.as_deref().and_then(|name| meant(&shared, &login, name));
                         let shown = name.as_deref().filter(|_| login.is_empty());
-                        decided(&shared, shown.unwrap_or(&login), account, peer)
+                        let shown = shown.unwrap_or(&login);
+                        shared.login_ended(peer, shown, token.as_bytes(), account.is_some());
+                        decided(&shared, shown, account, peer)
                     }
                     Err(error) => {
                         tracing::warn!(%error, %peer, "token cannot be verified");
@@ -157,6 +162,27 @@ pub(super) fn answer(shared: &Arc<Shared>, link: &Link, question: &Question<'_>)
             }))
         }
     }
+}
+
+/// A login that the defences may refuse before it is looked at, and whose outcome they learn. `guess` is what was tried.
+fn attempt(
+    shared: &Shared,
+    peer: SocketAddr,
+    login: &str,
+    guess: &[u8],
+    find: impl FnOnce() -> Option<Arc<Account>>,
+) -> Login {
+    if shared.login_locked(peer, login).is_some() {
+        return Login::Unavailable;
+    }
+    let account = find();
+    shared.login_ended(peer, login, guess, account.is_some());
+    decided(shared, login, account, peer)
+}
+
+/// The guess of a mechanism that does not show it: never the same as another.
+fn unknown() -> Nonce {
+    nonce().unwrap_or_default()
 }
 
 /// The account that a token's name means, unless the client has named another.

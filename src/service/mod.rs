@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 
 use crate::directory::Directory;
 use crate::mailbox::Mailboxes;
-use crate::policy::Rules;
+use crate::policy::{Defences, Rules};
 use crate::spool::Spool;
 use crate::store::{AccountId, SpaceLevel, Store, StoreChange, Ticket};
 use crate::sync::Mutex;
@@ -27,6 +27,7 @@ pub mod counters;
 pub mod event;
 #[cfg(test)]
 mod failure_tests;
+mod guard;
 pub mod link;
 pub mod login;
 pub mod pop3;
@@ -50,7 +51,9 @@ pub struct Shared {
     pub mailboxes: Mailboxes,
     /// The rules, replaced as a whole when the configuration changes.
     pub rules: ArcSwap<Rules>,
-    /// The calendar for trace headers and queue entries.
+    /// Rates and lock-outs.
+    pub defences: Defences,
+    /// The clock of the defences, and the calendar for trace headers and queue entries.
     pub clock: Arc<dyn Clock>,
     /// Figures.
     pub counters: Counters,
@@ -79,6 +82,7 @@ impl Shared {
             spool,
             mailboxes,
             rules: ArcSwap::from_pointee(rules),
+            defences: Defences::default(),
             clock,
             counters: Counters::default(),
             events,
@@ -185,6 +189,8 @@ pub enum Wait {
     Ticket(Ticket<()>),
     /// A job that may block: run it on a worker thread and bring what it returns.
     Work(Work),
+    /// Nothing but time: bring [`Settled::Paused`] after so many milliseconds. Nothing is read meanwhile.
+    Pause(u64),
 }
 
 /// A job that may block.
@@ -202,4 +208,6 @@ pub enum Settled {
     Body(crate::Result<pop3::Piece>),
     /// The job did not come to its end.
     Failed,
+    /// A pause has ended.
+    Paused,
 }

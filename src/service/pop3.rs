@@ -161,6 +161,7 @@ impl Conversation for Pop3Conversation {
                 self.open = None;
                 self.server.updated(result.is_ok());
             }
+            Settled::Paused => {}
             Settled::Login(_) | Settled::Failed => {
                 self.server.denied(Denial::Temporary);
                 self.server.body_failed(out);

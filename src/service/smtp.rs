@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use super::event::Event as HostEvent;
+use super::guard::{Guard, Objection};
 use super::login::{self, Login};
 use super::transaction::{Incoming, Origin, Pending, Recipient, Transaction};
 use super::{Conversation, Link, Progress, Settled, Shared, TlsFacts, Wait};
@@ -31,6 +32,7 @@ pub struct SmtpConversation {
     hello: Box<[u8]>,
     account: Option<Arc<Account>>,
     state: State,
+    guard: Guard,
 }
 
 /// What the transaction has come to.
@@ -70,6 +72,7 @@ impl SmtpConversation {
         let mut server = Server::new(config, offer(&shared, &link), now);
         let (mechanisms, bindings) = shared.logins.load().offer(&link);
         server.set_mechanisms(mechanisms, bindings);
+        let guard = Guard::new(&shared, &link);
         SmtpConversation {
             server,
             shared,
@@ -77,6 +80,7 @@ impl SmtpConversation {
             hello: Box::default(),
             account: None,
             state: State::Idle,
+            guard,
         }
     }
 }
@@ -93,24 +97,48 @@ impl Conversation for SmtpConversation {
     fn advance(&mut self, now: Time, input: &[u8], out: &mut Vec<u8>) -> (usize, Progress) {
         let mut used = 0;
         loop {
+            if let Some(objection) =
+                self.guard.look(&self.shared, &self.link, self.server.figures(), now)
+            {
+                return (used, self.end_with(objection, out));
+            }
+            if let Some(millis) = self.guard.pause() {
+                return (used, Progress::Wait(Wait::Pause(millis)));
+            }
             let rest = input.get(used..).unwrap_or_default();
             let step = self.server.step(now, rest, out);
             used += step.consumed;
             let answer = match step.next {
-                Next::NeedInput => return (used, Progress::NeedInput),
+                Next::NeedInput => {
+                    let figures = self.server.figures();
+                    if let Some(objection) = self.guard.look(&self.shared, &self.link, figures, now)
+                    {
+                        return (used, self.end_with(objection, out));
+                    }
+                    return match self.guard.pause() {
+                        Some(millis) => (used, Progress::Wait(Wait::Pause(millis))),
+                        None => (used, Progress::NeedInput),
+                    };
+                }
                 Next::Blocked => return (used, Progress::Blocked),
                 Next::Closed => {
                     self.state = State::Idle;
                     return (used, Progress::Closed);
                 }
-                Next::Event(event) => Answering {
-                    shared: &self.shared,
-                    link: &self.link,
-                    hello: &mut self.hello,
-                    account: &self.account,
-                    state: &mut self.state,
+                Next::Event(event) => {
+                    match self.guard.object(&self.shared, &self.link, &event, now) {
+                        Some(Objection::Reply(reply)) => Answer::Reply(reply),
+                        Some(objection) => return (used, self.end_with(objection, out)),
+                        None => Answering {
+                            shared: &self.shared,
+                            link: &self.link,
+                            hello: &mut self.hello,
+                            account: &self.account,
+                            state: &mut self.state,
+                        }
+                        .answer(event),
+                    }
                 }
-                .answer(event),
             };
             match answer {
                 Answer::None => {}
@@ -152,6 +180,7 @@ impl Conversation for SmtpConversation {
                 };
                 self.server.auth(verdict);
             }
+            Settled::Paused => {}
             // One of the two is what the machine waits for; the other has no effect.
             _ => {
                 self.server.auth(sasl::Verdict::Unavailable);
@@ -191,6 +220,16 @@ const NO_ROOM: Reply<'static> = Reply::new(452, 3, 1, "Insufficient storage, try
 const UNAVAILABLE: Reply<'static> = Reply::new(451, 3, 0, "Temporary failure, try again later");
 
 impl SmtpConversation {
+    /// The defences end the connection.
+    fn end_with(&mut self, objection: Objection, out: &mut Vec<u8>) -> Progress {
+        if let Objection::Close(words) = objection {
+            tracing::warn!(peer = %self.link.peer, "{}", words.trim_ascii().escape_ascii());
+            out.extend_from_slice(words);
+        }
+        self.state = State::Idle;
+        Progress::Closed
+    }
+
     /// The body is about to begin.
     fn begin(&mut self) {
         let State::Envelope(transaction) = std::mem::replace(&mut self.state, State::Idle) else {

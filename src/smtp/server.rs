@@ -258,6 +258,8 @@ pub struct Server {
     /// A reply that is still owed to several recipients.
     repeat: Option<Box<Repeat>>,
     errors: u32,
+    /// Lines that came, whole ones.
+    lines: u32,
     transactions: u32,
     /// Set when the machine waits for the peer, cleared when the peer made progress.
     deadline: Option<Time>,
@@ -444,6 +446,7 @@ impl Server {
             lost_recipients: 0,
             repeat: None,
             errors: 0,
+            lines: 0,
             transactions: 0,
             deadline: Some(deadline),
             reset_owed: false,
@@ -522,6 +525,11 @@ impl Server {
     /// A message that is still on its way is thrown away (`Reset` comes at once) and 421 stands at its end.
     pub fn shutdown(&mut self) {
         self.shutting = true;
+    }
+
+    /// How many lines the peer has sent (commands, and answers in a login), and how many errors count against it.
+    pub fn figures(&self) -> (u32, u32) {
+        (self.lines, self.errors)
     }
 
     /// Whether the peer is authenticated.

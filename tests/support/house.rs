@@ -73,7 +73,7 @@ impl House {
 
     /// The certificate that set-up made.
     pub fn certificate(&self, engine: &Engine) -> PathBuf {
-        engine.config().tls.as_ref().unwrap().0.clone()
+        engine.config().tls.as_ref().unwrap().certificates[0].certificate.clone()
     }
 }
 

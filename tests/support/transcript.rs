@@ -111,11 +111,6 @@ impl Setup {
         self.all(name).any(|words| words.iter().any(|w| w == word))
     }
 
-    /// The words behind every `% name`.
-    pub fn all(&self, name: &str) -> impl Iterator<Item = &[String]> {
-        self.directives.iter().filter(move |d| d[0] == name).map(|d| &d[1..])
-    }
-
     /// Whether there is any rule for this event.
     pub fn has_rule(&self, event: &str) -> bool {
         self.rules.iter().any(|r| r.event == event)

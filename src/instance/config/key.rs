@@ -28,6 +28,10 @@ fn narrow(value: u64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }
 
+fn bits(value: u64) -> u8 {
+    u8::try_from(value).unwrap_or(u8::MAX)
+}
+
 fn size(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
@@ -64,6 +68,176 @@ pub const NUMBERS: &[Number] = &[
         ["Most connections at once from one address, loopback included."],
         |c| u64::from(c.rules.connections_per_address),
         |c, v| c.rules.connections_per_address = narrow(v)
+    ),
+    number!(
+        "policy",
+        "connections_per_network",
+        1,
+        1_000_000,
+        [
+            "Most connections at once from one network (IPv4 /24, IPv6 /48). Exempt networks are not counted."
+        ],
+        |c| u64::from(c.rules.connections_per_network),
+        |c, v| c.rules.connections_per_network = narrow(v)
+    ),
+    number!(
+        "policy",
+        "connections_per_minute",
+        0,
+        1_000_000,
+        [
+            "New connections in a minute from one host. 0: any number. A host is an IPv4 address or an",
+            "IPv6 /64; so for the following.",
+        ],
+        |c| u64::from(c.rules.defence.connections_per_minute),
+        |c, v| c.rules.defence.connections_per_minute = narrow(v)
+    ),
+    number!(
+        "policy",
+        "commands_per_minute",
+        0,
+        10_000_000,
+        ["Commands in a minute from one host. Beyond it: 421. 0: any number.",],
+        |c| u64::from(c.rules.defence.commands_per_minute),
+        |c, v| c.rules.defence.commands_per_minute = narrow(v)
+    ),
+    number!(
+        "policy",
+        "recipients_per_hour",
+        0,
+        10_000_000,
+        ["Recipients in an hour from one host, taken or not. Beyond it: 450. 0: any number.",],
+        |c| u64::from(c.rules.defence.recipients_per_hour),
+        |c, v| c.rules.defence.recipients_per_hour = narrow(v)
+    ),
+    number!(
+        "policy",
+        "messages_per_hour",
+        0,
+        10_000_000,
+        ["Messages in an hour from one host. Beyond it: 450. 0: any number.",],
+        |c| u64::from(c.rules.defence.messages_per_hour),
+        |c, v| c.rules.defence.messages_per_hour = narrow(v)
+    ),
+    number!(
+        "policy",
+        "greeting_delay_millis",
+        0,
+        60_000,
+        [
+            "Milliseconds that an SMTP client is watched before it is greeted; a client that speaks in that",
+            "time is an early talker. 0: it is greeted at once.",
+        ],
+        |c| c.rules.greeting_delay,
+        |c, v| c.rules.greeting_delay = v
+    ),
+    number!(
+        "policy",
+        "tarpit_after",
+        0,
+        1_000_000,
+        ["Refused commands in a connection before each further one is followed by a pause.",],
+        |c| u64::from(c.rules.defence.tarpit_after),
+        |c, v| c.rules.defence.tarpit_after = narrow(v)
+    ),
+    number!(
+        "policy",
+        "tarpit_millis",
+        0,
+        600_000,
+        ["Milliseconds of the first pause; each further one is twice as long. 0: no pauses.",],
+        |c| c.rules.defence.tarpit_millis,
+        |c, v| c.rules.defence.tarpit_millis = v
+    ),
+    number!(
+        "policy",
+        "tarpit_most_millis",
+        0,
+        600_000,
+        ["Milliseconds of the longest pause.",],
+        |c| c.rules.defence.tarpit_most_millis,
+        |c, v| c.rules.defence.tarpit_most_millis = v
+    ),
+    number!(
+        "policy",
+        "data_bytes_per_minute",
+        0,
+        1 << 30,
+        [
+            "Bytes of a message that a client must send in a minute, on average, after its first minute.",
+            "Beyond it: 421. 0: any.",
+        ],
+        |c| c.rules.defence.data_per_minute,
+        |c, v| c.rules.defence.data_per_minute = v
+    ),
+    number!(
+        "policy",
+        "lockout_failures",
+        0,
+        1_000_000,
+        [
+            "Failed logins of a host within the window before it is locked out. The same guess again does",
+            "not count. 0: never.",
+        ],
+        |c| u64::from(c.rules.defence.lockout.host_failures),
+        |c, v| c.rules.defence.lockout.host_failures = narrow(v)
+    ),
+    number!(
+        "policy",
+        "lockout_login_failures",
+        0,
+        1_000_000,
+        [
+            "Failed logins with one login name within the window before the name is locked, except for",
+            "hosts from which it has logged in before. 0: never.",
+        ],
+        |c| u64::from(c.rules.defence.lockout.name_failures),
+        |c, v| c.rules.defence.lockout.name_failures = narrow(v)
+    ),
+    number!(
+        "policy",
+        "lockout_window_seconds",
+        1,
+        WEEK,
+        ["Seconds of the window.",],
+        |c| c.rules.defence.lockout.window_millis / 1000,
+        |c, v| c.rules.defence.lockout.window_millis = millis(v)
+    ),
+    number!(
+        "policy",
+        "lockout_seconds",
+        0,
+        52 * WEEK,
+        ["Seconds of a lock-out. 0: until it is ended by hand, or the server ends.",],
+        |c| c.rules.defence.lockout.lock_millis / 1000,
+        |c, v| c.rules.defence.lockout.lock_millis = millis(v)
+    ),
+    number!(
+        "policy",
+        "ipv4_network_bits",
+        1,
+        32,
+        ["Leading bits of an IPv4 address that make a network.",],
+        |c| u64::from(c.rules.defence.ipv4_network_bits),
+        |c, v| c.rules.defence.ipv4_network_bits = bits(v)
+    ),
+    number!(
+        "policy",
+        "ipv6_host_bits",
+        1,
+        128,
+        ["Leading bits of an IPv6 address that make a host.",],
+        |c| u64::from(c.rules.defence.ipv6_host_bits),
+        |c, v| c.rules.defence.ipv6_host_bits = bits(v)
+    ),
+    number!(
+        "policy",
+        "ipv6_network_bits",
+        1,
+        128,
+        ["Leading bits of an IPv6 address that make a network.",],
+        |c| u64::from(c.rules.defence.ipv6_network_bits),
+        |c, v| c.rules.defence.ipv6_network_bits = bits(v)
     ),
     number!(
         "smtp",
@@ -249,10 +423,25 @@ pub const NUMBERS: &[Number] = &[
 ];
 
 /// Keys whose value is a text.
-pub const TEXTS: &[&str] = &["hostname", "tls.certificate", "tls.key", "policy.plaintext_login"];
+pub const TEXTS: &[&str] = &[
+    "hostname",
+    "tls.certificate",
+    "tls.key",
+    "tls.min_version",
+    "tls.client_certificate",
+    "tls.client_ca",
+    "policy.plaintext_login",
+    "policy.early_talkers",
+];
 
 /// Keys whose value is a list of texts.
-pub const LISTS: &[&str] = &["policy.relay_networks", "auth.mechanisms"];
+pub const LISTS: &[&str] = &[
+    "auth.mechanisms",
+    "policy.relay_networks",
+    "policy.exempt_networks",
+    "policy.proxy_trusted",
+    "policy.xclient_trusted",
+];
 
 /// The table that belongs to the program around the engine.
 pub const HOST: &str = "host";

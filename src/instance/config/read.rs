@@ -2,15 +2,16 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml_edit::{Document, Item, TableLike};
 
 use super::key::{HOST, NUMBERS};
+use super::tls::{CERTIFICATES, CertificateFiles, ClientCertificate, TlsConfig};
 use super::{Config, LISTENERS, ListenerConfig, check_listeners};
 use crate::error::{Error, Kind, Result};
 use crate::instance::hostname::flaw_of_host;
-use crate::policy::{Network, PlaintextLogin};
+use crate::policy::{Network, PlaintextLogin, TlsVersion};
 use crate::sasl::{Mechanism, Mechanisms};
 
 /// Most lines of warnings that are kept.
@@ -193,23 +194,125 @@ fn tls(
     span: &Option<Range<usize>>,
     config: &mut Config,
 ) -> Result<()> {
-    let mut certificate = None;
-    let mut key = None;
+    let mut first = Files::default();
+    let mut certificates = Vec::new();
+    let mut min_version = TlsVersion::default();
+    let mut client_certificate = (ClientCertificate::None, None);
+    let mut client_ca = None;
     for (name, item) in table.iter() {
         let full = format!("tls.{name}");
         match name {
-            "certificate" => certificate = Some(path(file, &full, item, instance)?),
-            "key" => key = Some(path(file, &full, item, instance)?),
+            "certificate" => first.certificate = Some(path(file, &full, item, instance)?),
+            "key" => first.key = Some(path(file, &full, item, instance)?),
+            "certificates" => more_certificates(file, item, instance, &mut certificates, config)?,
+            "min_version" => {
+                min_version = one_of(
+                    file,
+                    &full,
+                    item,
+                    &[("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)],
+                )?;
+            }
+            "client_certificate" => {
+                let known = [
+                    ("none", ClientCertificate::None),
+                    ("request", ClientCertificate::Request),
+                    ("require", ClientCertificate::Require),
+                ];
+                client_certificate = (one_of(file, &full, item, &known)?, item.span());
+            }
+            "client_ca" => client_ca = Some(path(file, &full, item, instance)?),
             _ => file.warn(&place(table, name, item), &full, config),
         }
     }
-    config.tls = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, None) => None,
-        (Some(_), None) => return Err(file.error(span, "tls.key", "is missing")),
-        (None, Some(_)) => return Err(file.error(span, "tls.certificate", "is missing")),
-    };
+    if let Some(files) = first.whole(file, "tls", span)? {
+        certificates.insert(0, files);
+    }
+    let (client_certificate, client_span) = client_certificate;
+    if client_certificate != ClientCertificate::None && client_ca.is_none() {
+        return Err(file.error(&client_span, "tls.client_ca", "is missing"));
+    }
+    config.tls = (!certificates.is_empty()).then_some(TlsConfig {
+        certificates,
+        min_version,
+        client_certificate,
+        client_ca,
+    });
     Ok(())
+}
+
+/// The files of a certificate, as far as they are there.
+#[derive(Default)]
+struct Files {
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+impl Files {
+    fn whole(
+        self,
+        file: &File<'_>,
+        table: &str,
+        span: &Option<Range<usize>>,
+    ) -> Result<Option<CertificateFiles>> {
+        let missing = |key: &str| Err(file.error(span, &format!("{table}.{key}"), "is missing"));
+        match (self.certificate, self.key) {
+            (Some(certificate), Some(key)) => Ok(Some(CertificateFiles { certificate, key })),
+            (None, None) => Ok(None),
+            (Some(_), None) => missing("key"),
+            (None, Some(_)) => missing("certificate"),
+        }
+    }
+}
+
+fn more_certificates(
+    file: &File<'_>,
+    item: &Item,
+    instance: &Path,
+    certificates: &mut Vec<CertificateFiles>,
+    config: &mut Config,
+) -> Result<()> {
+    const KEY: &str = "tls.certificates";
+    let mut add = |table: &dyn TableLike, span: Option<Range<usize>>| {
+        if certificates.len() >= CERTIFICATES {
+            return Err(file.error(&span, KEY, format_args!("more than {CERTIFICATES}")));
+        }
+        let mut files = Files::default();
+        for (name, item) in table.iter() {
+            let full = format!("{KEY}.{name}");
+            match name {
+                "certificate" => files.certificate = Some(path(file, &full, item, instance)?),
+                "key" => files.key = Some(path(file, &full, item, instance)?),
+                _ => file.warn(&place(table, name, item), &full, config),
+            }
+        }
+        match files.whole(file, KEY, &span)? {
+            Some(files) => certificates.push(files),
+            None => return Err(file.error(&span, "tls.certificates.certificate", "is missing")),
+        }
+        Ok(())
+    };
+    let what = "must be tables [[tls.certificates]]";
+    if let Some(tables) = item.as_array_of_tables() {
+        tables.iter().try_for_each(|table| add(table, table.span()))
+    } else if let Some(array) = item.as_array() {
+        array.iter().try_for_each(|value| match value.as_inline_table() {
+            Some(table) => add(table, value.span()),
+            None => Err(file.error(&value.span(), KEY, what)),
+        })
+    } else {
+        Err(file.error(&item.span(), KEY, what))
+    }
+}
+
+/// One of these texts, as the value that stands for it.
+fn one_of<T: Copy>(file: &File<'_>, key: &str, item: &Item, known: &[(&str, T)]) -> Result<T> {
+    let text = file.text(key, item)?;
+    known.iter().find(|(name, _)| *name == text).map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<String> = known.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let what = format!("{text:?} is not one of {}", names.join(", "));
+        file.error(&item.span(), key, what)
+    })
 }
 
 fn path(file: &File<'_>, key: &str, item: &Item, instance: &Path) -> Result<std::path::PathBuf> {
@@ -246,40 +349,57 @@ fn auth(file: &File<'_>, table: &dyn TableLike, config: &mut Config) -> Result<(
 }
 
 fn policy(file: &File<'_>, table: &dyn TableLike, config: &mut Config) -> Result<()> {
-    const NETWORKS_KEY: &str = "policy.relay_networks";
-    const LOGIN_KEY: &str = "policy.plaintext_login";
-    if let Some(item) = table.get("relay_networks") {
-        let Some(list) = item.as_array() else {
-            let what = format!("must be a list of networks, not {}", type_of(item));
-            return Err(file.error(&item.span(), NETWORKS_KEY, what));
-        };
-        if list.len() > NETWORKS {
-            let what = format!("{} networks, the limit is {NETWORKS}", list.len());
-            return Err(file.error(&item.span(), NETWORKS_KEY, what));
-        }
-        for value in list {
-            let Some(text) = value.as_str() else {
-                let what = "must hold texts in quotes, such as \"10.0.0.0/8\"";
-                return Err(file.error(&value.span(), NETWORKS_KEY, what));
-            };
-            let network: Network = text
-                .parse()
-                .map_err(|e: Error| file.error(&value.span(), NETWORKS_KEY, e.message()))?;
-            config.rules.relay_networks.push(network);
-        }
-    }
+    let rules = &mut config.rules;
     if let Some(item) = table.get("plaintext_login") {
-        config.rules.plaintext_login = match file.text(LOGIN_KEY, item)? {
-            "never" => PlaintextLogin::Never,
-            "loopback" => PlaintextLogin::Loopback,
-            "always" => PlaintextLogin::Always,
-            other => {
-                let what = format!("{other:?} is not one of \"never\", \"loopback\", \"always\"");
-                return Err(file.error(&item.span(), LOGIN_KEY, what));
-            }
-        };
+        let known = [
+            ("never", PlaintextLogin::Never),
+            ("loopback", PlaintextLogin::Loopback),
+            ("always", PlaintextLogin::Always),
+        ];
+        rules.plaintext_login = one_of(file, "policy.plaintext_login", item, &known)?;
     }
-    numbers(file, "policy", table, &["relay_networks", "plaintext_login"], config)
+    if let Some(item) = table.get("early_talkers") {
+        let known = [("refuse", true), ("note", false)];
+        rules.refuse_early_talkers = one_of(file, "policy.early_talkers", item, &known)?;
+    }
+    for (key, list) in [
+        ("relay_networks", &mut rules.relay_networks),
+        ("exempt_networks", &mut rules.defence.exempt),
+        ("proxy_trusted", &mut rules.proxy_trusted),
+        ("xclient_trusted", &mut rules.xclient_trusted),
+    ] {
+        if let Some(item) = table.get(key) {
+            *list = networks(file, &format!("policy.{key}"), item)?;
+        }
+    }
+    let others = [
+        "plaintext_login",
+        "early_talkers",
+        "relay_networks",
+        "exempt_networks",
+        "proxy_trusted",
+        "xclient_trusted",
+    ];
+    numbers(file, "policy", table, &others, config)
+}
+
+fn networks(file: &File<'_>, key: &str, item: &Item) -> Result<Vec<Network>> {
+    let Some(list) = item.as_array() else {
+        let what = format!("must be a list of networks, not {}", type_of(item));
+        return Err(file.error(&item.span(), key, what));
+    };
+    if list.len() > NETWORKS {
+        let what = format!("{} networks, the limit is {NETWORKS}", list.len());
+        return Err(file.error(&item.span(), key, what));
+    }
+    let network = |value: &toml_edit::Value| {
+        let Some(text) = value.as_str() else {
+            let what = "must hold texts in quotes, such as \"10.0.0.0/8\"";
+            return Err(file.error(&value.span(), key, what));
+        };
+        text.parse().map_err(|e: Error| file.error(&value.span(), key, e.message()))
+    };
+    list.iter().map(network).collect()
 }
 
 /// Takes the numbers of a table; names what is neither a number of ours nor in `others`.

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
-use super::Config;
 use super::key::NUMBERS;
+use super::{ClientCertificate, Config};
+use crate::policy::{Network, TlsVersion};
 
 /// The text of a new `posthouse.toml`. `tls`: certificate and key as they stand in the file.
 pub fn template(config: &Config, tls: Option<(&str, &str)>) -> String {
-    let mut out = String::with_capacity(6000);
+    let mut out = String::with_capacity(12_000);
     // Writing to a String cannot fail.
     let _ = write(&mut out, config, tls);
     out
@@ -56,14 +57,13 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
              # key = \"tls/key.pem\"\n",
         ),
     }
+    tls_settings(out, config)?;
     out.push_str("\n# What is allowed.\n[policy]\n");
     out.push_str(
         "# Networks whose machines may send to everywhere without logging in, such as\n\
          # [\"192.168.1.0/24\", \"2001:db8::/32\"].\n",
     );
-    let networks: Vec<String> =
-        config.rules.relay_networks.iter().map(|n| quoted(&n.to_string())).collect();
-    writeln!(out, "relay_networks = [{}]", networks.join(", "))?;
+    networks(out, "relay_networks", &config.rules.relay_networks)?;
     out.push_str(
         "# When a client may log in without TLS: \"never\", \"loopback\" (from this machine only) or\n\
          # \"always\" (passwords cross the network in clear).\n",
@@ -74,14 +74,31 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
         crate::policy::PlaintextLogin::Always => "always",
     };
     writeln!(out, "plaintext_login = {}", quoted(login))?;
+    out.push_str(
+        "# Networks whose machines are not counted, slowed or locked out by what follows.\n",
+    );
+    networks(out, "exempt_networks", &config.rules.defence.exempt)?;
+    out.push_str(
+        "# Networks of proxies. A connection from there must begin with a PROXY header (version 1 or 2),\n\
+         # which says for whom it is; from elsewhere such a header is nothing special.\n",
+    );
+    networks(out, "proxy_trusted", &config.rules.proxy_trusted)?;
+    out.push_str("# Networks whose machines may say for whom they speak with XCLIENT.\n");
+    networks(out, "xclient_trusted", &config.rules.xclient_trusted)?;
+    out.push_str(
+        "# A client that speaks before it was greeted: \"refuse\" (554) or \"note\" (a line in the log).\n",
+    );
+    let early = if config.rules.refuse_early_talkers { "refuse" } else { "note" };
+    writeln!(out, "early_talkers = {}", quoted(early))?;
     numbers(out, config, "policy")?;
     out.push_str(
         "\n# How clients log in.\n[auth]\n\
-         # Mechanisms that are offered. SCRAM-SHA-256 shows no password; with -PLUS it is tied to the TLS channel\n\
-         # (TLS 1.3). Accounts of old instances can use it after their next login by PLAIN or LOGIN. CRAM-MD5 is for\n\
-         # old clients only: passwords that are set while it stands here are also kept in a form that is enough to log\n\
-         # in with it, should somebody steal the files, until they are set again without it. OAUTHBEARER and XOAUTH2\n\
-         # are offered when the program around the engine verifies tokens.\n",
+         # Mechanisms that are offered. SCRAM-SHA-256 shows no password; with -PLUS it is tied to the TLS\n\
+         # channel (TLS 1.3). Accounts of old instances can use it after their next login by PLAIN or\n\
+         # LOGIN. CRAM-MD5 is for old clients only: passwords that are set while it stands here are also\n\
+         # kept in a form that is enough to log in with it, should somebody steal the files, until they\n\
+         # are set again without it. OAUTHBEARER and XOAUTH2 are offered when the program around the\n\
+         # engine verifies tokens.\n",
     );
     let mechanisms: Vec<String> = config.mechanisms.iter().map(|m| quoted(m.name())).collect();
     writeln!(out, "mechanisms = [{}]", mechanisms.join(", "))?;
@@ -98,6 +115,43 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
          [host]\n",
     );
     Ok(())
+}
+
+fn tls_settings(out: &mut String, config: &Config) -> std::fmt::Result {
+    out.push_str("# The lowest version that is spoken: \"1.2\" or \"1.3\".\n");
+    let tls = config.tls.as_ref();
+    let version = match tls.map_or(TlsVersion::default(), |tls| tls.min_version) {
+        TlsVersion::Tls12 => "1.2",
+        TlsVersion::Tls13 => "1.3",
+    };
+    writeln!(out, "min_version = {}", quoted(version))?;
+    out.push_str(
+        "# Whether clients are asked for a certificate: \"none\" (no), \"request\" (one that the file\n\
+         # client_ca vouches for gives a client its name) or \"require\" (there is no TLS without one).\n",
+    );
+    let asked = match tls.map_or(ClientCertificate::None, |tls| tls.client_certificate) {
+        ClientCertificate::None => "none",
+        ClientCertificate::Request => "request",
+        ClientCertificate::Require => "require",
+    };
+    writeln!(out, "client_certificate = {}", quoted(asked))?;
+    match tls.and_then(|tls| tls.client_ca.as_ref()) {
+        Some(path) => writeln!(out, "client_ca = {}", quoted(&path.display().to_string()))?,
+        None => out.push_str("# client_ca = \"tls/clients.pem\"\n"),
+    }
+    out.push_str(
+        "# More certificates, one table for each. A client gets the one that has the name it asks for, and\n\
+         # the first of all when none has. Changed files are read by `posthouse reload`.\n\
+         # [[tls.certificates]]\n\
+         # certificate = \"tls/other.pem\"\n\
+         # key = \"tls/other-key.pem\"\n",
+    );
+    Ok(())
+}
+
+fn networks(out: &mut String, key: &str, list: &[Network]) -> std::fmt::Result {
+    let networks: Vec<String> = list.iter().map(|n| quoted(&n.to_string())).collect();
+    writeln!(out, "{key} = [{}]", networks.join(", "))
 }
 
 fn numbers(out: &mut String, config: &Config, table: &str) -> std::fmt::Result {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::policy::PlaintextLogin;
 
 fn parse(text: &str) -> Result<Config> {
     Config::parse(text, Path::new("/i/posthouse.toml"), Path::new("/i"))
@@ -20,7 +21,7 @@ fn the_template_gives_the_configuration_that_it_was_made_of() {
         .map(|text| parse_listener(text).unwrap())
         .to_vec();
     let tls = |name: &str| Path::new("/i").join(name);
-    config.tls = Some((tls("tls/certificate.pem"), tls("tls/key.pem")));
+    config.tls = Some(TlsConfig::with(tls("tls/certificate.pem"), tls("tls/key.pem")));
     for (n, number) in key::NUMBERS.iter().enumerate() {
         // Each gets a value that is its own.
         (number.set)(&mut config, number.least + 1 + n as u64);
@@ -77,9 +78,9 @@ fn every_number_is_taken_at_its_bounds_and_refused_beyond() {
 #[test]
 fn paths_are_relative_to_the_instance() {
     let text = format!("{HEAD}[tls]\ncertificate = \"tls/c.pem\"\nkey = \"/etc/k.pem\"\n");
-    let (certificate, key) = parse(&text).unwrap().tls.unwrap();
-    assert_eq!(certificate, Path::new("/i/tls/c.pem"));
-    assert_eq!(key, Path::new("/etc/k.pem"));
+    let files = parse(&text).unwrap().tls.unwrap().certificates.remove(0);
+    assert_eq!(files.certificate, Path::new("/i/tls/c.pem"));
+    assert_eq!(files.key, Path::new("/etc/k.pem"));
 }
 
 #[test]
@@ -264,4 +265,30 @@ fn listeners_are_parsed_as_on_the_command_line() {
     ] {
         assert_eq!(parse_listener(text).unwrap_err().kind(), kind, "{text}");
     }
+}
+
+#[test]
+fn mechanisms_are_names_out_of_a_list() {
+    use crate::sasl::Mechanisms;
+    let mechanisms = |list: &str| parse(&format!("{HEAD}[auth]\nmechanisms = {list}\n"));
+    assert_eq!(parse(HEAD).unwrap().mechanisms, Mechanisms::DEFAULT);
+    assert_eq!(
+        mechanisms("[\"plain\", \"CRAM-MD5\"]").unwrap().mechanisms.names(),
+        "PLAIN CRAM-MD5"
+    );
+    assert!(mechanisms("[]").unwrap().mechanisms.is_empty());
+    for (list, what) in [
+        ("\"PLAIN\"", "must be a list of mechanisms, not a text"),
+        ("[\"PLAIN\", \"GSSAPI\"]", "must hold names out of SCRAM-SHA-256-PLUS, "),
+        ("[1]", "must hold names out of"),
+    ] {
+        let error = mechanisms(list).unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        let (place, what) = ("/i/posthouse.toml:3: auth.mechanisms: ", what);
+        assert!(error.message().starts_with(&format!("{place}{what}")), "{error}");
+    }
+    let warned = parse(&format!("{HEAD}[auth]\nmechanism = 1\n")).unwrap().warnings;
+    assert!(warned[0].contains("auth.mechanism: this version does not know"), "{warned:?}");
+    let set = edit(&[("auth.mechanisms", "[\"SCRAM-SHA-256\"]")]).unwrap();
+    assert_eq!(parse(&set).unwrap().mechanisms.names(), "SCRAM-SHA-256");
 }

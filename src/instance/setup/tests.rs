@@ -59,8 +59,8 @@ fn assert_whole(fs: &Disk) {
     let config = Config::load(fs, dir()).unwrap();
     assert_eq!(config.hostname, "mail.example.test");
     assert_eq!(config.listeners.len(), 2);
-    let (certificate, key) = config.tls.unwrap();
-    certificate::read(fs, &certificate, &key).unwrap();
+    let files = config.tls.unwrap().certificates.remove(0);
+    certificate::read(fs, &files.certificate, &files.key).unwrap();
     let store = Store::open(shared(fs), SystemClock::shared(), dir(), options()).unwrap();
     let people = Directory::load(Arc::new(store.clone())).unwrap();
     assert_eq!(people.domains(), ["example.com", "example.test"]);
@@ -420,7 +420,7 @@ fn set_is_all_or_nothing_on_disk() {
     }
     Config::set_all(&fs, dir(), &[("tls.key", "k.pem"), ("tls.certificate", "c.pem")]).unwrap();
     let tls = Config::load(&fs, dir()).unwrap().tls.unwrap();
-    assert_eq!(tls, (dir().join("c.pem"), dir().join("k.pem")));
+    assert_eq!(tls, config::TlsConfig::with(dir().join("c.pem"), dir().join("k.pem")));
 }
 
 /// Without a ballast, which in memory is memory.

@@ -24,8 +24,7 @@ fn serve(store: &Store) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
     let rules = Rules {
         relay_networks: vec!["127.0.0.0/8".parse().unwrap()],
         plaintext_login: PlaintextLogin::Never,
-        connections: 10,
-        connections_per_address: 10,
+        ..Rules::default()
     };
     let clock: Arc<dyn Clock> = SystemClock::shared();
     let shared = Shared::new(
@@ -55,9 +54,10 @@ fn serve(store: &Store) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
                 let link = Link { peer, tls, starttls: false };
                 Box::new(SmtpConversation::new(shared, config, link, now))
             };
-            let stream = TcpStream::from_std(socket).unwrap();
+            let stream = Stream::Tcp(tokio::net::TcpStream::from_std(socket).unwrap());
             let (_stopping, receiver) = watch::channel(false);
-            let connection = Connection::open(stream, None, false, begin, clock, receiver).await;
+            let connection =
+                Connection::open(stream, Vec::new(), None, false, begin, clock, receiver).await;
             connection.unwrap().run().await;
         });
     });

@@ -41,6 +41,7 @@ impl Server {
         match frame {
             Frame::Line { length, end } => {
                 self.deadline = None;
+                self.lines = self.lines.saturating_add(1);
                 let line = input.get(..length).unwrap_or_default();
                 let signal = if response { self.response(line) } else { self.command(line) };
                 match signal {

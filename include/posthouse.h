@@ -13,7 +13,7 @@
  * Engine   A ph_engine opens an instance (a directory made by ph_instance_setup) and, when
  *          started, owns listeners, threads, TLS, queue and mailboxes. Several may live in one
  *          process.
- * Session  A ph_smtp_server or ph_pop3_server is one connection's protocol and nothing else. The
+ * Session  A ph_smtp_server, ph_smtp_client or ph_pop3_server is one connection's protocol alone. The
  *          host owns sockets, clock and storage: it feeds octets, answers events, and writes out
  *          what is pending.
  *

@@ -628,12 +628,205 @@ static void keys(void)
     CHECK(ph_cram_md5_verify(none, none, none, &right) == PH_OK && right == 0);
 }
 
+/* What a client session is told by its peer, in pieces, and what it sends. 1 when the session is over. */
+static int client(ph_smtp_client *session, struct talk *talk, const char *input, size_t piece, const char *body)
+{
+    size_t have = 0, used = 0, given = 0, len = strlen(input), consumed = 0;
+    ph_smtp_client_event event = PH_SMTP_CLIENT_EVENT_INIT;
+    ph_smtp_transaction transaction = PH_SMTP_TRANSACTION_INIT;
+    ph_smtp_recipient to[2];
+    ph_bytes pending, data;
+    memset(to, 0, sizeof to);
+    to[0].address = ph_bytes_of("one@example.test");
+    to[1].address = ph_bytes_of("two@example.test");
+    to[1].parameters = ph_bytes_of("NOTIFY=NEVER");
+    for (;;) {
+        CHECK(ph_smtp_client_step(session, 1, (const uint8_t *)input + used, have - used, &consumed, &event) == PH_OK);
+        CHECK(consumed <= have - used);
+        used += consumed;
+        for (;;) {
+            ph_smtp_client_output(session, &pending);
+            if (pending.len == 0)
+                break;
+            if (pending.len > piece)
+                pending.len = piece;
+            append(talk->wire, &talk->wire_len, pending.data, pending.len);
+            ph_smtp_client_output_sent(session, pending.len);
+        }
+        switch (event.kind) {
+        case PH_SMTP_CLIENT_NEED_INPUT:
+            if (have == len)
+                return 0;
+            have = have + piece < len ? have + piece : len;
+            break;
+        case PH_SMTP_CLIENT_BLOCKED:
+            break;
+        case PH_SMTP_CLIENT_CLOSED:
+            return 1;
+        case PH_SMTP_CLIENT_STARTTLS:
+            CHECK(ph_smtp_client_tls_started(session, NULL, NULL, 3, NULL, 0) == PH_E_NULL);
+            CHECK(ph_smtp_client_tls_started(session, NULL, NULL, 0, NULL, 0) == PH_OK);
+            note(talk, "tls", ph_bytes_of(""));
+            break;
+        case PH_SMTP_CLIENT_READY:
+            CHECK(ph_smtp_client_body(session, ph_bytes_of("x")) == PH_E_STATE);
+            CHECK(ph_smtp_client_body_end(session) == PH_E_STATE);
+            CHECK(ph_smtp_client_body_failed(session, ph_bytes_of("x")) == PH_E_STATE);
+            CHECK(ph_smtp_client_begin(session, &transaction) == PH_E_INVALID_ARGUMENT);
+            transaction.recipients = to;
+            transaction.recipient_count = 2;
+            transaction.from = ph_bytes_of("a b");
+            CHECK(ph_smtp_client_begin(session, &transaction) == PH_E_ADDRESS);
+            transaction.from = ph_bytes_of("a@b.example");
+            transaction.content = 3;
+            CHECK(ph_smtp_client_begin(session, &transaction) == PH_E_INVALID_ARGUMENT);
+            transaction.content = PH_CONTENT_8BIT;
+            transaction.parameters = ph_bytes_of("XYZ=1");
+            CHECK(ph_smtp_client_begin(session, &transaction) == PH_E_INVALID_ARGUMENT);
+            transaction.parameters = ph_bytes_of("RET=HDRS");
+            transaction.size = strlen(body);
+            CHECK(ph_smtp_client_begin(session, &transaction) == PH_OK);
+            CHECK(ph_smtp_client_begin(session, &transaction) == PH_E_STATE);
+            break;
+        case PH_SMTP_CLIENT_RECIPIENT: {
+            char line[64];
+            sprintf(line, "%u:%u:%u:%u:%u:%u.%u.%u:%u", (unsigned)event.index, (unsigned)event.verdict,
+                    (unsigned)event.origin, (unsigned)event.phase, (unsigned)event.code, (unsigned)event.enhanced_class,
+                    (unsigned)event.enhanced_subject, (unsigned)event.enhanced_detail, (unsigned)event.flags);
+            note(talk, line, event.text);
+            break;
+        }
+        case PH_SMTP_CLIENT_NEED_BODY:
+            CHECK(event.size > 0);
+            CHECK(ph_smtp_client_body(session, ph_bytes_of("")) == PH_E_INVALID_ARGUMENT);
+            data = ph_bytes_of(body);
+            data.data += given;
+            data.len -= given;
+            if (data.len > piece)
+                data.len = piece;
+            given += data.len;
+            if (data.len > 0)
+                CHECK(ph_smtp_client_body(session, data) == PH_OK);
+            else
+                CHECK(ph_smtp_client_body_end(session) == PH_OK);
+            break;
+        case PH_SMTP_CLIENT_DONE:
+            CHECK(event.size == 1 && !(event.flags & PH_SMTP_CLIENT_FLAG_CLOSING));
+            note(talk, "done", ph_bytes_of(""));
+            CHECK(ph_smtp_client_quit(session) == PH_OK);
+            break;
+        case PH_SMTP_CLIENT_FAILED:
+            note(talk, event.flags & PH_SMTP_CLIENT_FLAG_CLEAR_MAY_DO ? "failed, clear may do" : "failed", event.text);
+            break;
+        default:
+            CHECK(!"a known event");
+        }
+    }
+}
+
+static void client_conversations(void)
+{
+    static const char input[] =
+        "220 mx\r\n250-mx\r\n250-STARTTLS\r\n250 SIZE\r\n220 go\r\n"
+        "250-mx\r\n250-PIPELINING\r\n250-DSN\r\n250-8BITMIME\r\n250 AUTH PLAIN\r\n235 2.7.0 welcome\r\n"
+        "250 ok\r\n550-5.1.1 no\r\n550 5.1.1 body\r\n250 ok\r\n354 go\r\n250 2.0.0 kept\r\n221 bye\r\n";
+    static const size_t pieces[] = {1, 2, 5, sizeof input};
+    static struct talk whole, cut;
+    ph_smtp_client_options options = PH_SMTP_CLIENT_OPTIONS_INIT;
+    ph_smtp_client_event event = PH_SMTP_CLIENT_EVENT_INIT;
+    ph_error err = PH_ERROR_INIT;
+    ph_smtp_client *session = NULL;
+    ph_bytes pending;
+    size_t i, consumed = 0;
+    uint64_t deadline;
+    options.hostname = "client.example";
+    options.login = ph_bytes_of("tim");
+    options.secret = ph_bytes_of("tanstaaf");
+    options.flags = PH_SMTP_CLIENT_TLS_REQUIRED | PH_SMTP_CLIENT_NO_CHUNKING;
+    for (i = sizeof pieces / sizeof pieces[0]; i-- > 0;) {
+        struct talk *talk = i + 1 == sizeof pieces / sizeof pieces[0] ? &whole : &cut;
+        memset(talk, 0, sizeof *talk);
+        OK(ph_smtp_client_new(&options, 0, &session, &err));
+        CHECK(client(session, talk, input, pieces[i], ".\nbare\rends") == 1);
+        ph_smtp_client_free(session);
+        if (talk == &cut) {
+            CHECK(strcmp(cut.wire, whole.wire) == 0);
+            CHECK(strcmp(cut.story, whole.story) == 0);
+        }
+    }
+    CHECK(strcmp(whole.story, "tls()0:3:1:8:550:5.1.1:0(5.1.1 no\n5.1.1 body)1:1:1:11:250:2.0.0:2(2.0.0 kept)done()") == 0);
+    CHECK(strcmp(whole.wire,
+                 "EHLO client.example\r\nSTARTTLS\r\nEHLO client.example\r\nAUTH PLAIN AHRpbQB0YW5zdGFhZg==\r\n"
+                 "MAIL FROM:<a@b.example> BODY=8BITMIME RET=HDRS\r\nRCPT TO:<one@example.test>\r\n"
+                 "RCPT TO:<two@example.test> NOTIFY=NEVER\r\nDATA\r\n..\r\nbare\r\nends\r\n.\r\nQUIT\r\n") == 0);
+
+    /* What a session cannot be made with. */
+    options.flags = PH_SMTP_CLIENT_TLS_REQUIRED | PH_SMTP_CLIENT_TLS_NEVER;
+    FAILS(PH_E_INVALID_ARGUMENT, ph_smtp_client_new(&options, 0, &session, &err));
+    CHECK(session == NULL);
+    options.flags = 1024;
+    FAILS(PH_E_INVALID_ARGUMENT, ph_smtp_client_new(&options, 0, &session, &err));
+    options.flags = 0;
+    options.mechanisms = "NONE SUCH";
+    FAILS(PH_E_INVALID_ARGUMENT, ph_smtp_client_new(&options, 0, &session, &err));
+    options.mechanisms = NULL;
+    options.hostname = "two words";
+    FAILS(PH_E_INVALID_ARGUMENT, ph_smtp_client_new(&options, 0, &session, &err));
+    FAILS(PH_E_NULL, ph_smtp_client_new(NULL, 0, NULL, &err));
+
+    /* Calls out of turn, and what NULL does. */
+    OK(ph_smtp_client_new(NULL, 0, &session, &err));
+    CHECK(ph_smtp_client_step(NULL, 0, NULL, 0, &consumed, &event) == PH_E_NULL);
+    CHECK(ph_smtp_client_step(session, 0, NULL, 0, NULL, &event) == PH_E_NULL);
+    CHECK(ph_smtp_client_step(session, 0, NULL, 0, &consumed, NULL) == PH_E_NULL);
+    CHECK(ph_smtp_client_step(session, 0, NULL, 5, &consumed, &event) == PH_E_NULL);
+    CHECK(ph_smtp_client_begin(session, NULL) == PH_E_NULL);
+    CHECK(ph_smtp_client_deadline(NULL) == PH_NEVER);
+    ph_smtp_client_output(NULL, &pending);
+    CHECK(pending.len == 0);
+    ph_smtp_client_output_sent(NULL, 5);
+    ph_smtp_client_output_sent(session, 500);
+    ph_smtp_client_free(NULL);
+    deadline = ph_smtp_client_deadline(session);
+    CHECK(deadline == 300000);
+    CHECK(ph_smtp_client_step(session, deadline, NULL, 0, &consumed, &event) == PH_OK);
+    CHECK(event.kind == PH_SMTP_CLIENT_FAILED && event.phase == PH_PHASE_GREETING && event.origin == PH_ORIGIN_CLIENT);
+    CHECK(event.code == 421 && event.verdict == PH_VERDICT_TEMPORARY);
+    CHECK(ph_smtp_client_step(session, deadline, NULL, 0, &consumed, &event) == PH_OK);
+    CHECK(event.kind == PH_SMTP_CLIENT_CLOSED);
+    ph_smtp_client_free(session);
+
+    /* The handshake that fails, the peer that is gone, the octets in the clear. */
+    OK(ph_smtp_client_new(NULL, 0, &session, &err));
+    {
+        static const char hello[] = "220 mx\r\n250-mx\r\n250 STARTTLS\r\n220 go\r\n";
+        size_t used = 0;
+        do {
+            CHECK(ph_smtp_client_step(session, 1, (const uint8_t *)hello + used, sizeof hello - 1 - used, &consumed, &event) == PH_OK);
+            used += consumed;
+        } while (event.kind != PH_SMTP_CLIENT_STARTTLS);
+        CHECK(ph_smtp_client_tls_failed(session, ph_bytes_of("\377")) == PH_E_UTF8);
+        CHECK(ph_smtp_client_tls_failed(session, ph_bytes_of("bad certificate")) == PH_OK);
+        memset(&cut, 0, sizeof cut);
+        CHECK(client(session, &cut, "", 1, "") == 1);
+        CHECK(strstr(cut.story, "failed, clear may do(4.7.5 TLS handshake failed: bad certificate)") != NULL);
+        ph_smtp_client_free(session);
+    }
+    OK(ph_smtp_client_new(NULL, 0, &session, &err));
+    CHECK(ph_smtp_client_eof(session, 2) == PH_OK);
+    memset(&cut, 0, sizeof cut);
+    CHECK(client(session, &cut, "", 1, "") == 1);
+    CHECK(strncmp(cut.story, "failed(", 7) == 0);
+    ph_smtp_client_free(session);
+}
+
 int main(void)
 {
     smtp_conversations();
     mechanisms();
     keys();
     smtp_extensions();
+    client_conversations();
     smtp_edges();
     pop3_conversations();
     use_everything();

@@ -13,8 +13,10 @@ use client::Client;
 use house::{House, PASSWORD, picture, port};
 use posthouse::Kind;
 use posthouse::directory::Alias;
-use posthouse::engine::{Engine, Event, LogLevel, Options};
+use posthouse::engine::{Engine, Event, LogLevel, Options, TokenRequest, TokenVerifier};
 use posthouse::runtime::tls::Connector;
+use posthouse::sasl::client::{Channel, Credentials, Exchange};
+use posthouse::sasl::{Mechanism, Mechanisms};
 use posthouse::store::MailboxId;
 use posthouse::vfs::os::OsFs;
 
@@ -684,4 +686,113 @@ fn a_close_waits_for_a_stop_that_drains_on_another_thread() {
         is_closed.recv_timeout(Duration::from_secs(10)).unwrap().unwrap();
     });
     assert_eq!(engine.start().unwrap_err().kind(), Kind::Stopped);
+}
+
+/// Logs in on an SMTP connection; the last reply. A server that is not to be believed fails the test.
+fn authenticate(
+    client: &mut Client,
+    mechanism: Mechanism,
+    login: &str,
+    secret: &str,
+    channel: Channel,
+) -> String {
+    let encoded = |octets: &[u8]| {
+        let mut text = String::new();
+        posthouse::codec::base64::encode(octets, &mut text);
+        text
+    };
+    let secret = secret.to_owned().into();
+    let credentials = Credentials { login: login.into(), secret, ..Credentials::default() };
+    let mut exchange = Exchange::new(mechanism, credentials, [1; 18], channel).unwrap();
+    let initial = exchange.initial().map_or(String::new(), |text| format!(" {}", encoded(&text)));
+    let mut reply = client.ask(&format!("AUTH {}{initial}", mechanism.name()));
+    while let Some(challenge) = reply.strip_prefix("334 ") {
+        let challenge = posthouse::codec::base64::decode(challenge.as_bytes()).unwrap();
+        let response = exchange.respond(&challenge).unwrap();
+        reply = client.ask(&encoded(&response));
+    }
+    if reply.starts_with("235") {
+        exchange.finish(b"").unwrap();
+    }
+    reply
+}
+
+#[test]
+fn scram_is_bound_to_the_tls_channel() {
+    let house = House::new();
+    house.set_up(&["submissions"]);
+    let engine = house.open(&["user1"], Options::default());
+    engine.start().unwrap();
+    let connector = Connector::trusting(&OsFs::new(), &house.certificate(&engine)).unwrap();
+    let plus = Mechanism::ScramSha256Plus;
+    let log_in = |password: &str, forged: bool| {
+        let mut client = Client::connect(port(&engine, "submissions"));
+        client.start_tls(&connector, "mail.example.test");
+        assert!(client.reply()[0].starts_with("220 "));
+        let offered = client.command("EHLO client.example.test", "250 ");
+        let offered = offered.iter().find_map(|line| line.split_once("AUTH ")).unwrap().1;
+        assert!(Mechanisms::from_names(offered.as_bytes()).contains(plus), "{offered}");
+        let mut data = client.tls_facts().unwrap().exporter.expect("TLS 1.3").to_vec();
+        data[0] ^= u8::from(forged);
+        authenticate(&mut client, plus, "user1", password, Channel::Exporter(data))
+    };
+    assert!(log_in(PASSWORD, false).starts_with("235 2.7.0"));
+    assert_eq!(log_in(PASSWORD, true), "535 5.7.8 Wrong login name or password");
+    assert_eq!(log_in("another password", false), "535 5.7.8 Wrong login name or password");
+    let stats = engine.stats();
+    assert_eq!((stats.logins, stats.logins_failed), (1, 2));
+    engine.close().unwrap();
+}
+
+/// Knows the token `good`, which stands for user1, and `lost`, of which it cannot tell.
+struct Tokens;
+
+impl TokenVerifier for Tokens {
+    fn verify(&self, request: &TokenRequest<'_>) -> posthouse::Result<Option<String>> {
+        assert!(!format!("{request:?}").contains(request.token), "a token in a debug line");
+        match request.token {
+            "good" => Ok(Some("USER1@example.test".to_owned())),
+            "lost" => Err(posthouse::Error::new(Kind::Io, "the issuer does not answer")),
+            _ => Ok(None),
+        }
+    }
+}
+
+#[test]
+fn tokens_are_verified_by_the_host() {
+    let house = House::new();
+    house.set_up(&["submission"]);
+    let fs = OsFs::new();
+    let list = "[\"OAUTHBEARER\", \"XOAUTH2\"]";
+    posthouse::instance::Config::set(&fs, &house.path(), "auth.mechanisms", list).unwrap();
+
+    let without = house.open(&["user1", "user2"], Options::default());
+    without.start().unwrap();
+    let mut client = greet(&without, "submission");
+    let reply = client.ask("AUTH OAUTHBEARER");
+    assert!(reply.starts_with("504 5.5.4"), "nobody verifies: {reply}");
+    drop(client);
+    without.close().unwrap();
+
+    let options = Options { tokens: Some(Arc::new(Tokens)), ..Options::default() };
+    let engine = house.open(&[], options);
+    engine.start().unwrap();
+    let log_in = |mechanism, login: &str, token: &str| {
+        let mut client = greet(&engine, "submission");
+        let reply = authenticate(&mut client, mechanism, login, token, Channel::Unbound);
+        // The session goes on whatever the outcome.
+        client.command("NOOP", "250 ");
+        reply
+    };
+    let wrong = "535 5.7.8 Wrong login name or password";
+    for mechanism in [Mechanism::OAuthBearer, Mechanism::XOAuth2] {
+        assert!(log_in(mechanism, "user1", "good").starts_with("235 2.7.0"));
+        assert_eq!(log_in(mechanism, "user1", "bad"), wrong);
+        assert_eq!(log_in(mechanism, "user2", "good"), wrong, "the token is another's");
+        assert_eq!(log_in(mechanism, "nobody", "good"), wrong);
+        assert!(log_in(mechanism, "user1", "lost").starts_with("454 4.7.0"));
+    }
+    assert!(log_in(Mechanism::OAuthBearer, "", "good").starts_with("235 2.7.0"));
+    assert_eq!(engine.stats().logins, 3);
+    engine.close().unwrap();
 }

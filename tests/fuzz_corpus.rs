@@ -20,8 +20,14 @@ mod pop3_server;
 mod proxy;
 #[path = "../fuzz/scenarios/record.rs"]
 mod record;
+#[path = "../fuzz/scenarios/reply.rs"]
+mod reply;
+#[path = "../fuzz/scenarios/sasl.rs"]
+mod sasl;
 #[path = "../fuzz/scenarios/segment.rs"]
 mod segment;
+#[path = "../fuzz/scenarios/smtp_client.rs"]
+mod smtp_client;
 #[path = "../fuzz/scenarios/smtp_server.rs"]
 mod smtp_server;
 
@@ -50,8 +56,23 @@ fn smtp_server_corpus_holds() {
 }
 
 #[test]
+fn smtp_client_corpus_holds() {
+    replay("smtp_client", smtp_client::run);
+}
+
+#[test]
+fn reply_corpus_holds() {
+    replay("reply", reply::run);
+}
+
+#[test]
 fn pop3_server_corpus_holds() {
     replay("pop3_server", pop3_server::run);
+}
+
+#[test]
+fn sasl_corpus_holds() {
+    replay("sasl", sasl::run);
 }
 
 #[test]

@@ -39,6 +39,11 @@ fn every_octet_comes_back_to_foreign_clients() {
 }
 
 #[test]
+fn foreign_clients_log_in_by_every_mechanism() {
+    python("tests/interop/auth.py", &[]);
+}
+
+#[test]
 fn every_error_is_one_line_and_changes_nothing_on_disk() {
     python("tests/interop/errors.py", &[]);
 }

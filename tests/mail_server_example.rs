@@ -150,3 +150,54 @@ fn sink_in_c_takes_mail() {
 fn sink_in_rust_takes_mail() {
     takes_mail(&rust_example("smtp_sink"));
 }
+
+/// Starts a sink, sends a file to two recipients with `sender`, then to a server that is not there.
+fn sends_mail(sender: &PathBuf, name: &str) {
+    let mut sink = Running(
+        Command::new(rust_example("smtp_sink"))
+            .arg("0")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the sink starts"),
+    );
+    let mut said = BufReader::new(sink.0.stdout.take().expect("its output"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("ready");
+    let address = line.trim().strip_prefix("ready smtp=").expect("ready").to_owned();
+    let (host, port) = address.split_once(':').expect("a port");
+    let file = c::scratch(name).join("message.eml");
+    // Its lines end with LF, one begins with a dot, the last has no end; it is longer than one chunk.
+    let text = "Subject: one\n\n.dot\n".to_owned() + &"x".repeat(3000).repeat(100);
+    std::fs::write(&file, &text).expect("a file");
+    let send = |port: &str, to: &str| {
+        let mut command = Command::new(sender);
+        command.args([host, port, "a@b.example", to]).arg(&file).output().expect("it runs")
+    };
+    let output = send(port, "c@d.example,e@f.example");
+    let told = String::from_utf8_lossy(&output.stdout).to_lowercase();
+    assert!(output.status.success(), "{told}");
+    let lines: Vec<&str> = told.lines().collect();
+    assert_eq!(lines.len(), 2, "{told}");
+    assert!(lines[0].starts_with("c@d.example: delivered: 250 2.0.0"), "{told}");
+    assert!(lines[1].starts_with("e@f.example: delivered: 250 2.0.0"), "{told}");
+    line.clear();
+    said.read_line(&mut line).expect("a line for the message");
+    let octets = text.len() + 3 + 2;
+    assert_eq!(line.trim(), format!("message of {octets} octets"));
+    drop(sink);
+    let output = send(port, "c@d.example");
+    assert!(!output.status.success(), "there is nobody");
+}
+
+#[test]
+fn sender_in_c_sends_mail() {
+    if let Some(sender) = c_example("smtp_send", "gcc", c::Link::Shared) {
+        sends_mail(&sender, "send-c");
+    }
+}
+
+#[test]
+fn sender_in_rust_sends_mail() {
+    sends_mail(&rust_example("smtp_send"), "send-rust");
+}

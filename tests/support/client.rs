@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use posthouse::runtime::tls::{Connector, Tls};
+use posthouse::service::link::TlsFacts;
 
 /// A client connection. Every wait ends after ten seconds.
 pub struct Client {
@@ -55,6 +56,11 @@ impl Client {
         self.tls.as_ref()?.facts()
     }
 
+    /// What the handshake came to.
+    pub fn tls_facts(&self) -> Option<TlsFacts> {
+        self.tls.as_ref()?.facts()
+    }
+
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         match &mut self.tls {
             None => self.stream.write_all(bytes.as_ref()).unwrap(),
@@ -86,6 +92,12 @@ impl Client {
             }
         }
         true
+    }
+
+    /// Sends a line; the first line of the answer.
+    pub fn ask(&mut self, line: &str) -> String {
+        self.send(format!("{line}\r\n"));
+        self.line().expect("an answer")
     }
 
     /// The next line without its CR LF; `None` at the end of the connection.

@@ -95,10 +95,11 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
     out.push_str(
         "\n# How clients log in.\n[auth]\n\
          # Mechanisms that are offered. SCRAM-SHA-256 shows no password; with -PLUS it is tied to the TLS\n\
-         # channel (TLS 1.3). Accounts of old instances can use it after their next login by PLAIN or LOGIN.\n\
-         # CRAM-MD5 is for old clients only: passwords that are set while it stands here are also kept in a\n\
-         # form that is enough to log in with it, should somebody steal the files, until they are set again\n\
-         # without it. OAUTHBEARER and XOAUTH2 are offered when the host verifies tokens.\n",
+         # channel (TLS 1.3). Accounts of old instances can use it after their next login by PLAIN or\n\
+         # LOGIN. CRAM-MD5 is for old clients only: passwords that are set while it stands here are also\n\
+         # kept in a form that is enough to log in with it, should somebody steal the files, until they\n\
+         # are set again without it. OAUTHBEARER and XOAUTH2 are offered when the program around the\n\
+         # engine verifies tokens.\n",
     );
     let mechanisms: Vec<String> = config.mechanisms.iter().map(|m| quoted(m.name())).collect();
     writeln!(out, "mechanisms = [{}]", mechanisms.join(", "))?;

@@ -268,6 +268,32 @@ fn listeners_are_parsed_as_on_the_command_line() {
 }
 
 #[test]
+fn mechanisms_are_names_out_of_a_list() {
+    use crate::sasl::Mechanisms;
+    let mechanisms = |list: &str| parse(&format!("{HEAD}[auth]\nmechanisms = {list}\n"));
+    assert_eq!(parse(HEAD).unwrap().mechanisms, Mechanisms::DEFAULT);
+    assert_eq!(
+        mechanisms("[\"plain\", \"CRAM-MD5\"]").unwrap().mechanisms.names(),
+        "PLAIN CRAM-MD5"
+    );
+    assert!(mechanisms("[]").unwrap().mechanisms.is_empty());
+    for (list, what) in [
+        ("\"PLAIN\"", "must be a list of mechanisms, not a text"),
+        ("[\"PLAIN\", \"GSSAPI\"]", "must hold names out of SCRAM-SHA-256-PLUS, "),
+        ("[1]", "must hold names out of"),
+    ] {
+        let error = mechanisms(list).unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        let (place, what) = ("/i/posthouse.toml:3: auth.mechanisms: ", what);
+        assert!(error.message().starts_with(&format!("{place}{what}")), "{error}");
+    }
+    let warned = parse(&format!("{HEAD}[auth]\nmechanism = 1\n")).unwrap().warnings;
+    assert!(warned[0].contains("auth.mechanism: this version does not know"), "{warned:?}");
+    let set = edit(&[("auth.mechanisms", "[\"SCRAM-SHA-256\"]")]).unwrap();
+    assert_eq!(parse(&set).unwrap().mechanisms.names(), "SCRAM-SHA-256");
+}
+
+#[test]
 fn lmtp_listens_on_a_port_or_a_path_and_never_on_port_25() {
     let tcp = parse_listener("lmtp=127.0.0.1:24").unwrap();
     assert_eq!((tcp.protocol, tcp.address.to_string().as_str()), (Protocol::Lmtp, "127.0.0.1:24"));

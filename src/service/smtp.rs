@@ -215,6 +215,8 @@ impl Conversation for SmtpConversation {
 
 /// While a lane of the store cannot be written.
 const PAUSED: Reply<'static> = Reply::new(421, 3, 2, "Cannot take mail now, try again later");
+/// The account was removed after its login.
+const GONE: Reply<'static> = Reply::new(421, 7, 0, "The account is gone");
 /// While space is low.
 const NO_ROOM: Reply<'static> = Reply::new(452, 3, 1, "Insufficient storage, try again later");
 const UNAVAILABLE: Reply<'static> = Reply::new(451, 3, 0, "Temporary failure, try again later");
@@ -320,6 +322,11 @@ impl Answering<'_> {
             }
             Event::StartTls => Answer::StartTls,
             Event::Auth(question) => self.verify(&question),
+            Event::Mail { .. }
+                if self.account.as_ref().is_some_and(|account| self.shared.is_gone(account)) =>
+            {
+                Answer::Reply(GONE)
+            }
             Event::Mail { .. } if !self.shared.spool.admission().room => Answer::Reply(NO_ROOM),
             Event::Mail { from, parameters } => {
                 let flag = |on: bool, bit: u16| if on { bit } else { 0 };

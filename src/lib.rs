@@ -14,7 +14,8 @@
 //!
 //! A message's way: `runtime` reads bytes; `smtp` turns them into events; `service` asks `policy` and
 //! `directory` and streams the body into `store`; one group commit makes message, envelope and mailbox rows
-//! durable; only then is it acknowledged. POP3 reads the same bytes through `mailbox`.
+//! durable; only then is it acknowledged. POP3 reads the same bytes through `mailbox`; what is left in the
+//! queue `delivery` plans and `runtime::outbound` sends.
 //!
 //! Rooms are floors: each uses what stands above it in this list, never below.
 
@@ -38,6 +39,7 @@ pub mod mailbox;
 pub mod spool;
 pub mod store;
 // judgement
+pub mod delivery;
 pub mod policy;
 // acts
 pub mod engine;

@@ -489,6 +489,10 @@ fn events_and_log_lines_reach_the_host() {
                         format!("refused {address} {code}")
                     }
                     Event::Login { login, accepted, .. } => format!("login {login} {accepted}"),
+                    Event::SessionBegun { service, .. } => format!("begun {service}"),
+                    Event::SessionEnded { reason, messages, refused, .. } => {
+                        format!("ended {reason} {messages} {refused}")
+                    }
                     Event::Stopped => "stopped".to_owned(),
                     _ => String::new(),
                 });
@@ -500,7 +504,7 @@ fn events_and_log_lines_reach_the_host() {
         }),
         log_level: LogLevel::Info,
         threads: 1,
-        tokens: None,
+        ..Options::default()
     };
     let engine = house.open(&["user1"], options);
     engine.start().unwrap();
@@ -519,9 +523,11 @@ fn events_and_log_lines_reach_the_host() {
         [
             "listening smtp",
             "listening pop3",
+            "begun smtp",
             "refused nobody@example.test 550",
             "accepted a@else.test 1 0",
             "login user1 false",
+            "ended closed 1 1",
             "stopped",
         ]
     );

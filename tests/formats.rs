@@ -131,6 +131,12 @@ fn listing(store: &Store) -> String {
                     format!("local {} {}", account.0, mailbox.0)
                 }
                 RecipientState::Held => "held".to_owned(),
+                RecipientState::Deferred { attempts, next } => {
+                    format!("deferred {attempts} {next} {}", hexadecimal(&recipient.answer))
+                }
+                RecipientState::Failed { attempts, at } => {
+                    format!("failed {attempts} {at} {}", hexadecimal(&recipient.answer))
+                }
             };
             let (address, parameters) = (&recipient.address, &recipient.parameters);
             let (address, parameters) = (hexadecimal(address), hexadecimal(parameters));
@@ -272,6 +278,7 @@ impl Writer<'_> {
             address: address.as_bytes().to_vec(),
             parameters: b"NOTIFY=NEVER".to_vec(),
             state,
+            answer: Vec::new(),
         };
         let remote = || recipient("far@elsewhere.test", RecipientState::Remote);
         let held = || recipient("held@elsewhere.test", RecipientState::Held);

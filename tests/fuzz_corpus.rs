@@ -14,6 +14,8 @@ mod checkpoint;
 mod export;
 #[path = "../fuzz/scenarios/format.rs"]
 mod format;
+#[path = "../fuzz/scenarios/header.rs"]
+mod header;
 #[path = "../fuzz/scenarios/pop3_server.rs"]
 mod pop3_server;
 #[path = "../fuzz/scenarios/proxy.rs"]
@@ -88,6 +90,11 @@ fn proxy_corpus_holds() {
 #[test]
 fn certificate_corpus_holds() {
     replay("certificate", certificate::run);
+}
+
+#[test]
+fn header_corpus_holds() {
+    replay("header", header::run);
 }
 
 #[test]

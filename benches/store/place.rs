@@ -109,6 +109,7 @@ pub fn queued(store: &Store, account: AccountId, bytes: &[u8]) -> Outcome<(Messa
         address: b"someone@elsewhere.example".to_vec(),
         parameters: Vec::new(),
         state: RecipientState::Remote,
+        answer: Vec::new(),
     }];
     let new = NewMessage { id, envelope: envelope(), body, deliver: Vec::new(), queue };
     Ok((id, Change::Message(new)))

@@ -48,7 +48,7 @@ pub const PH_LOG_TRACE: u32 = 5;
 /// Event: a listener serves. name is the listener's, address its address with port.
 pub const PH_EVENT_LISTENING: u32 = 1;
 /// Event: a message is on disk and acknowledged. message_id, size, local, remote; address is the reverse-path,
-/// peer where it came from, empty for ph_engine_submit.
+/// peer where it came from, empty for ph_engine_submit; session, 0 for ph_engine_submit.
 pub const PH_EVENT_MESSAGE_ACCEPTED: u32 = 2;
 /// Event: a recipient was refused. address is the forward-path, code the SMTP reply code, peer who tried.
 pub const PH_EVENT_RECIPIENT_REFUSED: u32 = 3;
@@ -74,6 +74,22 @@ pub const PH_EVENT_DAMAGE: u32 = 11;
 /// Event: the index of a lane had failed, was repaired, and serves again; nothing is lost. code is the lane, name what
 /// had failed, in words.
 pub const PH_EVENT_INDEX_REPAIRED: u32 = 12;
+
+/// Event: an SMTP, submission or LMTP session has begun. session is its number, name the service ("smtp", "submission",
+/// "lmtp"), peer who speaks.
+pub const PH_EVENT_SESSION_BEGUN: u32 = 13;
+/// Event: a session has ended. session, name and peer as when it began; address is the reason: "quit", "closed" (by this
+/// side), "lost" (by the other, without QUIT). local is how many messages were accepted, remote how many recipients refused.
+pub const PH_EVENT_SESSION_ENDED: u32 = 14;
+/// Event: the other server has a queued message for a recipient. message_id; address is the recipient, peer the server,
+/// name what it answered, code how many attempts it took.
+pub const PH_EVENT_DELIVERED: u32 = 15;
+/// Event: a queued message could not be delivered to a recipient now. As PH_EVENT_DELIVERED; time_ms is when it is tried
+/// again at the earliest. When the server could not be asked, name says why.
+pub const PH_EVENT_DEFERRED: u32 = 16;
+/// Event: a queued message will not be delivered to a recipient. As PH_EVENT_DELIVERED. The entry stays in the queue, the
+/// recipient as PH_RECIPIENT_FAILED.
+pub const PH_EVENT_FAILED: u32 = 17;
 
 /// Something that happened in an engine. A host ignores kinds that it does not know. Fields that a kind does not
 /// name are 0 or empty.
@@ -102,6 +118,10 @@ pub struct ph_event {
     pub address: ph_bytes,
     /// The other side's address and port.
     pub peer: ph_bytes,
+    /// The session's number, from 1 since the engine was opened; 0 when there is none.
+    pub session: u64,
+    /// An instant in milliseconds since 1970, as the kind says.
+    pub time_ms: u64,
 }
 
 impl ph_event {
@@ -119,6 +139,8 @@ impl ph_event {
             name: ph_bytes::EMPTY,
             address: ph_bytes::EMPTY,
             peer: ph_bytes::EMPTY,
+            session: 0,
+            time_ms: 0,
         }
     }
 }

@@ -8,15 +8,16 @@ use std::sync::Arc;
 use super::boundary::{DONE, Gate, Inside, Turn, clear, give, required, take};
 use super::bytes::{self, ph_bytes};
 use super::callback::{
-    Callback, PH_EVENT_DAMAGE, PH_EVENT_INDEX_REPAIRED, PH_EVENT_LISTENING, PH_EVENT_LOGIN,
-    PH_EVENT_MESSAGE_ACCEPTED, PH_EVENT_RECIPIENT_REFUSED, PH_EVENT_SPACE_AMPLE,
-    PH_EVENT_SPACE_FULL, PH_EVENT_SPACE_LOW, PH_EVENT_STOPPED, PH_EVENT_STORE_READ_ONLY,
-    PH_EVENT_STORE_WRITABLE, PH_LOG_DEBUG, PH_LOG_ERROR, PH_LOG_INFO, PH_LOG_TRACE, PH_LOG_WARN,
-    ph_drop_fn, ph_event, ph_event_fn, ph_log_fn,
+    Callback, PH_EVENT_DAMAGE, PH_EVENT_DEFERRED, PH_EVENT_DELIVERED, PH_EVENT_FAILED,
+    PH_EVENT_INDEX_REPAIRED, PH_EVENT_LISTENING, PH_EVENT_LOGIN, PH_EVENT_MESSAGE_ACCEPTED,
+    PH_EVENT_RECIPIENT_REFUSED, PH_EVENT_SESSION_BEGUN, PH_EVENT_SESSION_ENDED,
+    PH_EVENT_SPACE_AMPLE, PH_EVENT_SPACE_FULL, PH_EVENT_SPACE_LOW, PH_EVENT_STOPPED,
+    PH_EVENT_STORE_READ_ONLY, PH_EVENT_STORE_WRITABLE, PH_LOG_DEBUG, PH_LOG_ERROR, PH_LOG_INFO,
+    PH_LOG_TRACE, PH_LOG_WARN, ph_drop_fn, ph_event, ph_event_fn, ph_log_fn,
 };
 use super::record::{self, Record};
 use super::status::{ph_error, ph_status};
-use crate::engine::{Engine, Event, EventSink, LogLevel, LogSink, Options};
+use crate::engine::{Delivery, Engine, Event, EventSink, LogLevel, LogSink, Options};
 use crate::error::{Error, Kind, Result};
 
 /// An open instance: it recovers and administers when opened, serves when started.
@@ -498,7 +499,8 @@ fn event_for_c(event: &Event<'_>, text: &mut String) -> Option<ph_event> {
             address: spell(Some(address)),
             ..ph_event::new(PH_EVENT_LISTENING)
         },
-        Event::MessageAccepted { id, from, local, remote, size, peer } => ph_event {
+        Event::MessageAccepted { id, from, local, remote, size, peer, session } => ph_event {
+            session,
             message_id: id.0,
             size,
             local,
@@ -506,6 +508,34 @@ fn event_for_c(event: &Event<'_>, text: &mut String) -> Option<ph_event> {
             address: ph_bytes::new(from.as_bytes()),
             peer: write(peer),
             ..ph_event::new(PH_EVENT_MESSAGE_ACCEPTED)
+        },
+        Event::SessionBegun { session, service, peer } => ph_event {
+            session,
+            name: ph_bytes::new(service.as_bytes()),
+            peer: write(Some(peer)),
+            ..ph_event::new(PH_EVENT_SESSION_BEGUN)
+        },
+        Event::SessionEnded { session, service, peer, reason, messages, refused } => ph_event {
+            session,
+            local: messages,
+            remote: refused,
+            name: ph_bytes::new(service.as_bytes()),
+            address: ph_bytes::new(reason.as_bytes()),
+            peer: write(Some(peer)),
+            ..ph_event::new(PH_EVENT_SESSION_ENDED)
+        },
+        Event::Delivery { id, address, outcome, attempts, next, remote, answer } => ph_event {
+            message_id: id.0,
+            code: attempts,
+            time_ms: next,
+            name: ph_bytes::new(answer.as_bytes()),
+            address: ph_bytes::new(address.as_bytes()),
+            peer: ph_bytes::new(remote.as_bytes()),
+            ..ph_event::new(match outcome {
+                Delivery::Delivered => PH_EVENT_DELIVERED,
+                Delivery::Deferred => PH_EVENT_DEFERRED,
+                Delivery::Failed => PH_EVENT_FAILED,
+            })
         },
         Event::RecipientRefused { address, code, peer } => ph_event {
             code: u32::from(code),

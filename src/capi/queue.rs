@@ -15,6 +15,11 @@ pub const PH_RECIPIENT_LOCAL: u32 = 2;
 /// A recipient is held by an operator.
 pub const PH_RECIPIENT_HELD: u32 = 3;
 
+/// A recipient was tried, or is to wait on the sender's wish, and is tried (again) later.
+pub const PH_RECIPIENT_DEFERRED: u32 = 4;
+/// A recipient will not get the message; the entry is kept so that somebody learns of it.
+pub const PH_RECIPIENT_FAILED: u32 = 5;
+
 /// Goes through the queue. Made by ph_queue_list, ended by ph_queue_free.
 pub struct ph_queue_cursor(Exclusive<Cursor<QueueEntry>>);
 
@@ -179,5 +184,7 @@ fn state_for_c(state: RecipientState) -> u32 {
         RecipientState::Remote => PH_RECIPIENT_REMOTE,
         RecipientState::Local(..) => PH_RECIPIENT_LOCAL,
         RecipientState::Held => PH_RECIPIENT_HELD,
+        RecipientState::Deferred { .. } => PH_RECIPIENT_DEFERRED,
+        RecipientState::Failed { .. } => PH_RECIPIENT_FAILED,
     }
 }

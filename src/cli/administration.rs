@@ -235,8 +235,16 @@ pub fn queue(command: Queue) -> Outcome {
                 writeln!(out, "accepted  {}", time(entry.received))?;
                 writeln!(out, "size      {} bytes", entry.size)?;
                 writeln!(out, "from      <{}>", one_line(&entry.from))?;
-                for (address, state) in &entry.recipients {
+                for (n, (address, state)) in entry.recipients.iter().enumerate() {
                     writeln!(out, "to        <{}> {state}", one_line(address))?;
+                    if let Some(Some(attempt)) = entry.attempts.get(n) {
+                        let word = if state == "failed" { "at" } else { "next at" };
+                        let (attempts, when) = (attempt.attempts, time(attempt.time));
+                        writeln!(out, "          attempts {attempts}, {word} {when}")?;
+                        if !attempt.answer.is_empty() {
+                            writeln!(out, "          {}", one_line(&attempt.answer))?;
+                        }
+                    }
                 }
             }
             Ok(())
@@ -272,6 +280,11 @@ fn queue_list(access: &mut Access) -> Outcome {
 fn queue_row(entry: &QueueRow) -> Vec<String> {
     let mut to: Vec<String> =
         entry.recipients.iter().take(SHOWN).map(|(address, _)| format!("<{address}>")).collect();
+    // What nobody will deliver any more is not to be overlooked.
+    let failed = entry.recipients.iter().filter(|(_, state)| state == "failed").count();
+    if failed > 0 {
+        to.push(format!("({failed} failed)"));
+    }
     let more = entry.recipients.len().saturating_sub(SHOWN);
     if more > 0 {
         to.push(format!("and {more} more"));

@@ -10,6 +10,7 @@ pub mod body;
 pub mod certificate;
 pub mod date;
 pub mod line;
+pub mod mailbox;
 pub mod mime;
 pub mod path;
 pub mod proxy;

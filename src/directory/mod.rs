@@ -385,6 +385,11 @@ impl Directory {
         Ok(())
     }
 
+    /// The account with this number.
+    pub fn account_by_id(&self, id: AccountId) -> Option<Arc<Account>> {
+        self.state.read().account(id).map(|entry| entry.account.clone())
+    }
+
     /// What a recipient's address means here.
     pub fn resolve(&self, address: &Address) -> Resolution {
         self.state.read().resolve(address)

@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::policy::defence::Locked;
 use crate::runtime::control::{Administrator, Answer, ControlServer};
 use crate::store::{
-    CompactOptions, MailboxId, MessageId, QueueEntry, RecipientState, ScrubOptions,
+    CompactOptions, MailboxId, MessageId, QueueEntry, QueueRecipient, RecipientState, ScrubOptions,
 };
 use crate::vfs::Fs;
 
@@ -229,8 +229,22 @@ pub struct QueueRow {
     pub received: u64,
     /// Bytes.
     pub size: u64,
-    /// Recipients without a final outcome: address, and `remote`, `local` or `held`.
+    /// Recipients that the queue keeps: address, and `remote`, `local`, `held`, `deferred` or `failed`.
     pub recipients: Vec<(String, String)>,
+    /// For each of them what its last attempt came to; nothing for one that was not tried.
+    #[serde(default)]
+    pub attempts: Vec<Option<AttemptRow>>,
+}
+
+/// What the last attempt to deliver to a recipient came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRow {
+    /// Attempts so far.
+    pub attempts: u32,
+    /// `deferred`: not before this is it tried again; `failed`: when that was known. Milliseconds since 1970.
+    pub time: u64,
+    /// What the last attempt was answered. Octets that are no UTF-8 are replaced.
+    pub answer: String,
 }
 
 impl From<&QueueEntry> for QueueRow {
@@ -239,6 +253,15 @@ impl From<&QueueEntry> for QueueRow {
             RecipientState::Remote => "remote",
             RecipientState::Local(..) => "local",
             RecipientState::Held => "held",
+            RecipientState::Deferred { .. } => "deferred",
+            RecipientState::Failed { .. } => "failed",
+        };
+        let attempt = |recipient: &QueueRecipient| match recipient.state {
+            RecipientState::Deferred { attempts, next: time }
+            | RecipientState::Failed { attempts, at: time } => {
+                Some(AttemptRow { attempts, time, answer: lossy(&recipient.answer) })
+            }
+            _ => None,
         };
         QueueRow {
             id: entry.message.to_string(),
@@ -250,6 +273,7 @@ impl From<&QueueEntry> for QueueRow {
                 .iter()
                 .map(|r| (lossy(&r.address), state(r.state).to_owned()))
                 .collect(),
+            attempts: entry.recipients.iter().map(attempt).collect(),
         }
     }
 }
@@ -738,7 +762,12 @@ mod tests {
                     from: String::new(),
                     received: 1,
                     size: 2,
-                    recipients: vec![("a@b".to_owned(), "remote".to_owned())],
+                    recipients: vec![("a@b".to_owned(), "deferred".to_owned())],
+                    attempts: vec![Some(AttemptRow {
+                        attempts: 1,
+                        time: 3,
+                        answer: "451 4.0.0 Later".to_owned(),
+                    })],
                 }],
                 next: Some(MessageId(7).to_string()),
             }),

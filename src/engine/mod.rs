@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::codec::address::Address;
+use crate::delivery::{self, RouteTls, Routes};
 use crate::directory::{Account, Alias, Directory, NewAccount};
 use crate::error::{Error, Kind, Result};
 use crate::instance::config::{ListenAddress, TlsConfig};
@@ -17,12 +18,13 @@ use crate::mailbox::Mailboxes;
 use crate::policy::defence::Lockout;
 use crate::runtime::control::ControlServer;
 use crate::runtime::hosted::Crew;
-use crate::runtime::tls::Acceptor;
-use crate::runtime::{Plan, Server};
+use crate::runtime::tls::{Acceptor, Connector};
+use crate::runtime::{Plan, Server, outbound};
 use crate::sasl::Mechanism;
 use crate::service::login::Logins;
 use crate::service::transaction::{Origin, Recipient, Transaction};
 use crate::service::{Protocols, Shared};
+use crate::smtp::client::{self, ClientConfig};
 use crate::spool::Spool;
 use crate::store::{
     CheckReport, CompactOptions, CompactReport, MailboxHead, MailboxId, MessageId, MessageReader,
@@ -41,7 +43,8 @@ mod status;
 pub use crate::service::event;
 pub use hosted::{Doing, HostedConnection, HostedOptions, HostedTls, Ready};
 
-pub use crate::service::event::{Event, EventSink, LogLevel, LogSink};
+pub use crate::service::event::{Delivery, Event, EventSink, LogLevel, LogSink};
+pub use crate::service::hook::{Hook, Hooks};
 pub use crate::service::login::{TokenRequest, TokenVerifier};
 pub use status::{LaneStatus, Status};
 
@@ -57,6 +60,8 @@ pub struct Options {
     pub log: Option<LogSink>,
     /// Lines below this level are not made.
     pub log_level: LogLevel,
+    /// Asked at every step of SMTP, submission and LMTP sessions; see [`crate::service::hook`].
+    pub hooks: Option<Hooks>,
     /// Threads that serve connections; 0: one for each core, at most 8.
     pub threads: usize,
     /// Who verifies bearer tokens; without it OAUTHBEARER and XOAUTH2 are not offered, whatever the configuration says.
@@ -86,6 +91,17 @@ pub struct Listening {
     pub address: ListenAddress,
 }
 
+/// Figures of one service since the engine was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ServiceStats {
+    /// Sessions.
+    pub sessions: u64,
+    /// Messages accepted.
+    pub messages: u64,
+    /// Messages refused after their data had begun.
+    pub messages_refused: u64,
+}
+
 /// Figures of an engine since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Stats {
@@ -105,6 +121,24 @@ pub struct Stats {
     pub logins_failed: u64,
     /// Messages read by POP3 clients.
     pub messages_retrieved: u64,
+    /// Sessions, and messages that they brought or had refused after their data: of other servers,
+    #[serde(default)]
+    pub smtp: ServiceStats,
+    /// of users' programs,
+    #[serde(default)]
+    pub submission: ServiceStats,
+    /// and of a server beside us.
+    #[serde(default)]
+    pub lmtp: ServiceStats,
+    /// Recipients delivered to other servers.
+    #[serde(default)]
+    pub delivered: u64,
+    /// Attempts to deliver that are repeated later.
+    #[serde(default)]
+    pub deferred: u64,
+    /// Recipients that failed for good.
+    #[serde(default)]
+    pub failed: u64,
     /// Syncs of log files.
     pub log_syncs: u64,
     /// Bytes written to log files.
@@ -168,6 +202,7 @@ impl Engine {
             config.rules.clone(),
             Arc::clone(&clock),
             options.events.clone(),
+            options.hooks.clone(),
         );
         shared.directory.keep_cram_md5(config.mechanisms.contains(Mechanism::CramMd5));
         shared.logins.store(Arc::new(Logins {
@@ -221,6 +256,7 @@ impl Engine {
             listeners: self.config.listeners.clone(),
             tls,
             protocols: Arc::clone(&self.protocols),
+            outbound: Some(self.outbound()?),
             drain_millis: self.config.drain_millis,
             threads: self.options.threads,
             on_thread_start: log::thread_hook(self.options.log.clone(), self.options.log_level),
@@ -233,6 +269,42 @@ impl Engine {
             self.shared.emit(&Event::Listening { name: config.name, address });
         }
         Ok(())
+    }
+
+    /// How mail leaves, by the configuration.
+    fn outbound(&self) -> Result<outbound::Plan> {
+        let mut ways = Vec::with_capacity(self.config.routes.len());
+        for route in &self.config.routes {
+            let connector = match (route.tls, &route.authorities) {
+                (RouteTls::None, _) => None,
+                (RouteTls::Required, Some(path)) => {
+                    Some(Connector::trusting(self.fs.as_ref(), path)?)
+                }
+                _ => Some(Connector::opportunistic(self.fs.as_ref())?),
+            };
+            let client = ClientConfig {
+                hostname: self.config.hostname.clone(),
+                lmtp: route.protocol == delivery::Protocol::Lmtp,
+                tls: match route.tls {
+                    RouteTls::None => client::Tls::Never,
+                    RouteTls::Opportunistic => client::Tls::WhenOffered,
+                    RouteTls::Required => client::Tls::Required,
+                },
+                login: route.credentials.clone().map(client::Login::new),
+                // Whoever writes both into the configuration wants it.
+                auth_in_clear: route.tls == RouteTls::None,
+                ..ClientConfig::default()
+            };
+            ways.push(outbound::Way { client: Arc::new(client), connector });
+        }
+        Ok(outbound::Plan {
+            shared: Arc::clone(&self.shared),
+            clock: Arc::clone(&self.clock),
+            routes: Routes::new(self.config.routes.clone()),
+            ways,
+            schedule: self.config.schedule,
+            down_millis: outbound::DOWN_MILLIS.min(self.config.schedule.first_millis),
+        })
     }
 
     /// Reads the configuration and the certificates anew, without dropping a connection: the table `policy` holds from
@@ -432,19 +504,19 @@ impl Engine {
             | if message.is_ascii() { 0 } else { envelope_flags::EIGHT_BIT };
         let mut transaction = Transaction::new(from.as_bytes(), flags);
         for to in recipients {
-            if transaction.add(&self.shared, &address(to)?, true) != Recipient::Accepted {
+            if transaction.add(&self.shared, &address(to)?, b"", true) != Recipient::Accepted {
                 return Err(Error::new(Kind::NotFound, format!("no such recipient: {to}")));
             }
         }
-        let origin = Origin { hello: b"", address: None, with: "local" };
+        let origin = Origin { hello: b"", address: None, with: "local", tls: None, header: None };
         let mut incoming = transaction.begin(&self.shared, &origin)?;
         for piece in message.chunks(PIECE_BYTES) {
-            incoming.write(piece)?;
+            incoming.write(&self.shared, piece)?;
             if let Some(ticket) = incoming.pressure() {
                 ticket.wait()?;
             }
         }
-        let (ticket, pending) = incoming.finish(&self.shared)?;
+        let (ticket, pending) = incoming.finish(&self.shared, 0)?;
         ticket.wait()?;
         pending.acknowledged(&self.shared, None);
         Ok(pending.id)
@@ -533,6 +605,11 @@ impl Engine {
     pub fn stats(&self) -> Stats {
         let counters = &self.shared.counters;
         let store = self.store.stats();
+        let service = |name| ServiceStats {
+            sessions: counters.sessions.of(name).get(),
+            messages: counters.messages.of(name).get(),
+            messages_refused: counters.messages_refused.of(name).get(),
+        };
         Stats {
             connections: counters.connections.get(),
             connections_total: counters.connections_total.get(),
@@ -542,6 +619,12 @@ impl Engine {
             logins: counters.logins.get(),
             logins_failed: counters.logins_failed.get(),
             messages_retrieved: counters.messages_retrieved.get(),
+            smtp: service("smtp"),
+            submission: service("submission"),
+            lmtp: service("lmtp"),
+            delivered: counters.delivered.get(),
+            deferred: counters.deferred.get(),
+            failed: counters.failed.get(),
             log_syncs: store.log_syncs,
             log_bytes: store.log_bytes,
             index_bytes: store.index_bytes,

@@ -16,6 +16,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::delivery::{Route, Schedule};
 use crate::error::{Error, Kind, Result};
 use crate::policy::Rules;
 use crate::pop3::server::Limits as Pop3Limits;
@@ -44,6 +45,9 @@ pub const FILE: &str = "posthouse.toml";
 /// Largest configuration file that is read, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
 
+/// Most routes of an instance.
+pub const ROUTES: usize = 1000;
+
 /// A whole configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -53,6 +57,10 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// Certificates, and what is demanded of TLS; `None`: no TLS.
     pub tls: Option<TlsConfig>,
+    /// Where mail for other servers goes.
+    pub routes: Vec<Route>,
+    /// When deliveries are repeated.
+    pub schedule: Schedule,
     /// The rules of policy.
     pub rules: Rules,
     /// The mechanisms that AUTH offers.
@@ -81,6 +89,8 @@ impl Config {
             hostname: hostname.to_owned(),
             listeners: Vec::new(),
             tls: None,
+            routes: Vec::new(),
+            schedule: Schedule::default(),
             rules: Rules::default(),
             mechanisms: Mechanisms::DEFAULT,
             smtp: SmtpLimits::default(),

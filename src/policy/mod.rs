@@ -31,6 +31,18 @@ pub enum PlaintextLogin {
     Always,
 }
 
+/// What an authenticated sender may put into a message (RFC 6409 6.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SenderRights {
+    /// Who has logged in may send in any name.
+    Login,
+    /// The reverse-path is an address or alias of the account, or the null path.
+    #[default]
+    Envelope,
+    /// So are all addresses in From and Sender.
+    Header,
+}
+
 /// A version of TLS; older ones are never spoken (RFC 8996).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsVersion {
@@ -62,6 +74,10 @@ pub struct Rules {
     pub connections: u32,
     /// Most connections at once from one address (loopback included).
     pub connections_per_address: u32,
+    /// What an authenticated sender may put into a message.
+    pub sender_rights: SenderRights,
+    /// Most octets of a message's header.
+    pub header_bytes: u64,
     /// Most connections at once from one network; see [`defence`].
     pub connections_per_network: u32,
     /// Milliseconds that an SMTP client is watched before it is greeted; 0: it is greeted at once.
@@ -89,6 +105,8 @@ impl Default for Rules {
             defence: DefenceRules::default(),
             xclient_trusted: Vec::new(),
             proxy_trusted: Vec::new(),
+            sender_rights: SenderRights::default(),
+            header_bytes: 1 << 20,
         }
     }
 }

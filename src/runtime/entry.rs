@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Context;
-use super::connection::{Connection, Gone, linger, within, write_all};
+use super::connection::{Connection, Gone, Means, linger, within, write_all};
 use super::gate::Admission;
 use super::stream::Stream;
 use crate::codec::proxy::{self, Header};
@@ -98,16 +98,13 @@ impl Visitor {
             let link = Link { peer, tls, starttls: context.plan.tls.is_some() };
             context.plan.protocols.converse(config.protocol, link)
         };
-        let connection = Connection::open(
-            stream,
-            early,
-            context.plan.tls.clone(),
-            implicit,
-            begin,
-            Arc::clone(context.plan.protocols.clock()),
-            Arc::clone(&context.logins),
+        let means = Means {
+            acceptor: context.plan.tls.clone(),
+            clock: Arc::clone(context.plan.protocols.clock()),
+            logins: Arc::clone(&context.logins),
             stopping,
-        );
+        };
+        let connection = Connection::open(stream, early, implicit, begin, means);
         Some((connection.await?, admission))
     }
 

@@ -29,6 +29,7 @@ mod entry;
 pub mod gate;
 pub mod hosted;
 mod listener;
+pub mod outbound;
 mod stream;
 pub mod tls;
 
@@ -52,6 +53,8 @@ pub struct Plan {
     pub tls: Option<Acceptor>,
     /// What is spoken.
     pub protocols: Arc<Protocols>,
+    /// How mail leaves; `None`: it does not.
+    pub outbound: Option<outbound::Plan>,
     /// Milliseconds that a stop waits for conversations to end by themselves.
     pub drain_millis: u64,
     /// Threads that serve connections; 0: one for each core, at most 8.
@@ -82,7 +85,7 @@ impl Server {
     ///
     /// # Errors
     /// The listener's name and address with the system's words; `Certificate` for implicit TLS without one.
-    pub fn start(plan: Plan) -> Result<Server> {
+    pub fn start(mut plan: Plan) -> Result<Server> {
         let runtime = build(&plan)?;
         let bound = {
             let _inside = runtime.enter();
@@ -102,6 +105,7 @@ impl Server {
         let listening: Vec<_> =
             bound.iter().map(|bound| (bound.config.clone(), bound.address.clone())).collect();
         let (stopping, receiver) = watch::channel(false);
+        let leaving = plan.outbound.take();
         let context = Arc::new(Context {
             gate: Gate::default(),
             logins: Arc::new(Semaphore::new(LOGINS)),
@@ -114,7 +118,7 @@ impl Server {
             .name("posthouse-main".to_owned())
             .spawn(move || {
                 on_start();
-                runtime.block_on(serve(context, bound));
+                runtime.block_on(serve(context, bound, leaving));
                 runtime.shutdown_timeout(Duration::from_secs(10));
             })
             .map_err(|e| Error::new(kind_of_io(&e), format!("cannot start a thread: {e}")))?;
@@ -168,12 +172,15 @@ fn build(plan: &Plan) -> Result<tokio::runtime::Runtime> {
         .map_err(|e| Error::new(kind_of_io(&e), format!("cannot start the runtime: {e}")))
 }
 
-async fn serve(context: Arc<Context>, bound: Vec<Bound>) {
+async fn serve(context: Arc<Context>, bound: Vec<Bound>, leaving: Option<outbound::Plan>) {
     // Every connection holds a sender: the receiver ends when the last one is gone.
     let (alive, mut gone) = mpsc::channel::<()>(1);
     let mut accepting = Vec::new();
     for bound in bound {
         accepting.push(tokio::spawn(accept(Arc::clone(&context), bound, alive.clone())));
+    }
+    if let Some(plan) = leaving {
+        tokio::spawn(outbound::run(plan, context.stopping.clone(), alive.clone()));
     }
     drop(alive);
     let mut stopping = context.stopping.clone();

@@ -21,6 +21,28 @@ impl Counter {
     }
 }
 
+/// A figure for each service that takes mail.
+#[derive(Debug, Default)]
+pub struct Services {
+    /// Mail from other servers.
+    pub smtp: Counter,
+    /// Mail from users' programs.
+    pub submission: Counter,
+    /// Mail for mailboxes from a server beside us.
+    pub lmtp: Counter,
+}
+
+impl Services {
+    /// The figure of the service of this name.
+    pub fn of(&self, service: &str) -> &Counter {
+        match service {
+            "submission" => &self.submission,
+            "lmtp" => &self.lmtp,
+            _ => &self.smtp,
+        }
+    }
+}
+
 /// The figures of an engine.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -30,6 +52,18 @@ pub struct Counters {
     pub connections_total: Counter,
     /// Connections turned away because of a limit.
     pub connections_refused: Counter,
+    /// Sessions of each service.
+    pub sessions: Services,
+    /// Messages accepted by sessions of each service; those of `submit` are not here.
+    pub messages: Services,
+    /// Messages refused by sessions of each service after their data had begun.
+    pub messages_refused: Services,
+    /// Recipients delivered to other servers.
+    pub delivered: Counter,
+    /// Attempts after which a recipient waits for the next one.
+    pub deferred: Counter,
+    /// Recipients that failed for good.
+    pub failed: Counter,
     /// Messages accepted.
     pub messages_accepted: Counter,
     /// Recipients refused.

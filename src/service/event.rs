@@ -28,6 +28,28 @@ pub enum LogLevel {
     Trace = 5,
 }
 
+/// What an attempt to deliver came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The other side has it.
+    Delivered,
+    /// Not now: it is tried again.
+    Deferred,
+    /// Never: the entry stays in the queue as failed.
+    Failed,
+}
+
+impl Delivery {
+    /// The word for logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Delivery::Delivered => "delivered",
+            Delivery::Deferred => "deferred",
+            Delivery::Failed => "failed",
+        }
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -53,6 +75,49 @@ pub enum Event<'a> {
         size: u64,
         /// Where it came from; `None` for `submit`.
         peer: Option<SocketAddr>,
+        /// The session that brought it; 0 for `submit`.
+        session: u64,
+    },
+    /// An SMTP, submission or LMTP session has begun.
+    SessionBegun {
+        /// Its number, from 1 since the engine was opened.
+        session: u64,
+        /// `smtp`, `submission` or `lmtp`.
+        service: &'a str,
+        /// Who speaks.
+        peer: SocketAddr,
+    },
+    /// It has ended.
+    SessionEnded {
+        /// Its number.
+        session: u64,
+        /// `smtp`, `submission` or `lmtp`.
+        service: &'a str,
+        /// Who spoke.
+        peer: SocketAddr,
+        /// How: `quit`, `closed` (by us), `lost` (by the peer, without QUIT).
+        reason: &'a str,
+        /// Messages that were accepted.
+        messages: u32,
+        /// Recipients that were refused.
+        refused: u32,
+    },
+    /// An attempt to deliver a queued message to a recipient has come to something.
+    Delivery {
+        /// The message, as in [`Event::MessageAccepted`].
+        id: MessageId,
+        /// The recipient.
+        address: &'a str,
+        /// What it came to.
+        outcome: Delivery,
+        /// Attempts so far, this one included.
+        attempts: u32,
+        /// When it is tried again, in milliseconds since 1970; 0 with the other outcomes.
+        next: u64,
+        /// The host that was asked, as configured or by its address.
+        remote: &'a str,
+        /// What was answered: by that host or, when it could not be asked, by us.
+        answer: &'a str,
     },
     /// A recipient was refused.
     RecipientRefused {

@@ -96,6 +96,7 @@ impl House {
             rules,
             clock,
             Some(events),
+            None,
         );
         shared.watch(&store);
         House { fs, store, shared, seen }
@@ -182,7 +183,10 @@ impl Talk {
                     self.0.settle(Settled::Ticket(ticket.wait()), &mut out);
                 }
                 Progress::Wait(Wait::Work(work) | Wait::Login(work)) => {
-                    self.0.settle(work(), &mut out)
+                    self.0.settle(work(), &mut out);
+                }
+                Progress::Wait(Wait::Verdict(awaited)) => {
+                    self.0.settle(Settled::Verdict(awaited.ticket.wait().ok()), &mut out);
                 }
                 Progress::Wait(Wait::Pause(_)) => self.0.settle(Settled::Paused, &mut out),
                 Progress::StartTls => panic!("nobody asked for TLS"),

@@ -12,14 +12,16 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
-use crate::directory::Directory;
+use crate::codec::address::Address;
+use crate::directory::{Directory, Resolution};
 use crate::mailbox::Mailboxes;
 use crate::policy::{Defences, Rules};
 use crate::spool::Spool;
-use crate::store::{AccountId, SpaceLevel, Store, StoreChange, Ticket};
+use crate::store::{AccountId, MessageId, SpaceLevel, Store, StoreChange, Ticket};
 use crate::sync::Mutex;
 use crate::time::{Clock, Time};
 
@@ -28,6 +30,8 @@ pub mod event;
 #[cfg(test)]
 mod failure_tests;
 mod guard;
+pub mod header;
+pub mod hook;
 pub mod link;
 pub mod login;
 pub mod pop3;
@@ -38,6 +42,9 @@ pub mod transaction;
 pub use counters::Counters;
 pub use link::{Link, TlsFacts, TlsVersion};
 pub use protocols::Protocols;
+
+/// Is told of messages that have recipients to deliver to.
+pub type Wake = Box<dyn Fn(MessageId) + Send + Sync>;
 
 /// What all conversations of an engine share.
 pub struct Shared {
@@ -59,6 +66,12 @@ pub struct Shared {
     pub counters: Counters,
     /// Where events go.
     pub events: Option<event::EventSink>,
+    /// Who judges beside our own rules.
+    pub hooks: Option<hook::Hooks>,
+    /// Wakes who delivers.
+    delivery: ArcSwap<Option<Wake>>,
+    /// Sessions so far: the last one's number.
+    sessions: AtomicU64,
     /// How clients log in, replaced as a whole.
     pub logins: ArcSwap<login::Logins>,
     /// Maildrops held by POP3 sessions (RFC 1939 section 3).
@@ -75,6 +88,7 @@ impl Shared {
         rules: Rules,
         clock: Arc<dyn Clock>,
         events: Option<event::EventSink>,
+        hooks: Option<hook::Hooks>,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             hostname,
@@ -86,9 +100,43 @@ impl Shared {
             clock,
             counters: Counters::default(),
             events,
+            hooks,
+            delivery: ArcSwap::from_pointee(None),
+            sessions: AtomicU64::new(0),
             logins: ArcSwap::default(),
             maildrops: Arc::default(),
         })
+    }
+
+    /// A number for a new session, from 1.
+    fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// Whether anybody hears of what messages are about.
+    fn tells(&self) -> bool {
+        self.events.is_some() || tracing::enabled!(tracing::Level::INFO)
+    }
+
+    /// This message has recipients to deliver to.
+    pub fn wake_delivery(&self, id: MessageId) {
+        if let Some(wake) = self.delivery.load().as_ref() {
+            wake(id);
+        }
+    }
+
+    /// The accounts that an address leads to; none when it is not an address of ours.
+    pub fn local_accounts(&self, address: &[u8]) -> Vec<AccountId> {
+        let Some(address) = Address::parse(address, true) else { return Vec::new() };
+        match self.directory.resolve(&address) {
+            Resolution::Deliver { accounts, .. } => accounts,
+            Resolution::Unknown | Resolution::Foreign => Vec::new(),
+        }
+    }
+
+    /// Who is woken when there is something new to deliver; `None`: nobody.
+    pub fn on_delivery(&self, wake: Option<Wake>) {
+        self.delivery.store(Arc::new(wake));
     }
 
     /// Tells the host.
@@ -192,6 +240,8 @@ pub enum Wait {
     /// A login that may block or keep a processor busy (a password's hash is slow on purpose): as [`Wait::Work`], but
     /// only a few at once, so that a flood of logins leaves threads for what others wait for.
     Login(Work),
+    /// A judgement of the host: wait for it so long and no longer, and bring it, or nothing.
+    Verdict(hook::Awaited),
     /// Nothing but time: bring [`Settled::Paused`] after so many milliseconds. Nothing is read meanwhile.
     Pause(u64),
 }
@@ -207,6 +257,8 @@ pub enum Settled {
     Login(Option<Arc<crate::directory::Account>>),
     /// What opening a maildrop came to.
     Maildrop(Result<pop3::Opened, crate::pop3::server::Denial>),
+    /// What the host says; `None` when it did not.
+    Verdict(Option<hook::Verdict>),
     /// Bytes of a message.
     Body(crate::Result<pop3::Piece>),
     /// The job did not come to its end.

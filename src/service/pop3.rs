@@ -159,6 +159,8 @@ impl Conversation for Pop3Conversation {
                 self.reading = None;
                 self.server.body_failed(out);
             }
+            // Nobody is asked here.
+            Settled::Verdict(_) => {}
             Settled::Ticket(result) => {
                 if let Err(error) = &result {
                     tracing::error!(%error, "messages not removed");

@@ -11,16 +11,21 @@ use std::sync::Arc;
 
 use super::event::Event as HostEvent;
 use super::guard::{Guard, Objection};
+use super::hook::{self, Awaited, Defer, Facts, Question, Refusal, Verdict};
 use super::login::{self, Login};
-use super::transaction::{Incoming, Origin, Pending, Recipient, Transaction};
+use super::transaction::{
+    HeaderRules, Incoming, Origin, Pending, Recipient, Transaction, Trouble, is_own,
+};
 use super::{Conversation, Link, Progress, Settled, Shared, TlsFacts, Wait};
+use crate::codec::address::Address;
 use crate::directory::Account;
 use crate::error::{Error, Kind, Result};
-use crate::sasl::{self, Question};
+use crate::policy::SenderRights;
+use crate::sasl;
 use crate::session::{Next, Session};
 use crate::smtp::Reply;
-use crate::smtp::parameter::Body;
-use crate::smtp::server::{Event, Offer, Server, ServerConfig};
+use crate::smtp::parameter::{Body, Hold, MailParameters, RcptParameters};
+use crate::smtp::server::{Dialect, Event, Offer, Server, ServerConfig};
 use crate::store::{Ticket, envelope_flags};
 use crate::time::Time;
 
@@ -32,7 +37,37 @@ pub struct SmtpConversation {
     hello: Box<[u8]>,
     account: Option<Arc<Account>>,
     state: State,
+    /// `smtp`, `submission` or `lmtp`.
+    service: &'static str,
+    session: u64,
+    /// What a hook is asked that answers later.
+    asked: Option<Step>,
+    /// What to wait for before anything else.
+    wait: Option<Wait>,
+    tally: Tally,
     guard: Guard,
+}
+
+/// What the session's last event tells.
+#[derive(Default)]
+struct Tally {
+    messages: u32,
+    refused: u32,
+    quit: bool,
+    /// The peer closed its side.
+    lost: bool,
+}
+
+/// A step of the session at which a hook is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Connect,
+    Hello,
+    Auth,
+    Mail,
+    Rcpt,
+    Data,
+    End,
 }
 
 /// What the transaction has come to.
@@ -43,22 +78,28 @@ enum State {
     Envelope(Box<Transaction>),
     /// The body is coming.
     Body(Box<Incoming>),
-    /// The store did not take some bytes; the peer is told at the end of the data.
-    Broken(Error),
+    /// The message is not taken; the peer is told at the end of the data.
+    Broken(Trouble),
     /// The message is with the store.
     Committing(Box<Pending>),
 }
 
 /// What to do with the machine once an event's borrow has ended.
 enum Answer {
-    Accept,
+    /// Our own rules accept: the hook is asked, and then it is so.
+    Ask(Step, Judged),
     Reply(Reply<'static>),
-    Begin,
-    End,
     StartTls,
     Wait(Wait),
     Verdict(sasl::Verdict),
     None,
+}
+
+/// What a hook has said, as far as it has.
+enum Judged {
+    Accept,
+    Refuse(Refusal),
+    Later(Awaited),
 }
 
 impl SmtpConversation {
@@ -69,11 +110,25 @@ impl SmtpConversation {
         link: Link,
         now: Time,
     ) -> SmtpConversation {
+        let service = match config.dialect {
+            Dialect::Smtp => "smtp",
+            Dialect::Submission => "submission",
+            Dialect::Lmtp => "lmtp",
+        };
+        let session = shared.next_session();
+        shared.counters.sessions.of(service).up();
+        tracing::info!(session, service, peer = %link.peer, "session begun");
+        shared.emit(&HostEvent::SessionBegun { session, service, peer: link.peer });
         let mut server = Server::new(config, offer(&shared, &link), now);
         let (mechanisms, bindings) = shared.logins.load().offer(&link);
         server.set_mechanisms(mechanisms, bindings);
         let guard = Guard::new(&shared, &link);
         SmtpConversation {
+            service,
+            session,
+            asked: None,
+            wait: None,
+            tally: Tally::default(),
             server,
             shared,
             link,
@@ -95,6 +150,9 @@ fn offer(shared: &Shared, link: &Link) -> Offer {
 
 impl Conversation for SmtpConversation {
     fn advance(&mut self, now: Time, input: &[u8], out: &mut Vec<u8>) -> (usize, Progress) {
+        if let Some(wait) = self.wait.take() {
+            return (0, Progress::Wait(wait));
+        }
         let mut used = 0;
         loop {
             if let Some(objection) =
@@ -135,6 +193,9 @@ impl Conversation for SmtpConversation {
                             hello: &mut self.hello,
                             account: &self.account,
                             state: &mut self.state,
+                            service: self.service,
+                            session: self.session,
+                            tally: &mut self.tally,
                         }
                         .answer(event),
                     }
@@ -142,14 +203,13 @@ impl Conversation for SmtpConversation {
             };
             match answer {
                 Answer::None => {}
-                Answer::Accept => self.server.accept(),
-                Answer::Reply(reply) => self.server.reply(reply),
-                Answer::Begin => self.begin(),
-                Answer::End => {
-                    if let Some(ticket) = self.end() {
-                        return (used, Progress::Wait(Wait::Ticket(ticket)));
+                Answer::Ask(step, judged) => {
+                    self.judged(step, judged);
+                    if let Some(wait) = self.wait.take() {
+                        return (used, Progress::Wait(wait));
                     }
                 }
+                Answer::Reply(reply) => self.server.reply(reply),
                 Answer::Verdict(verdict) => self.server.auth(verdict),
                 Answer::StartTls => return (used, Progress::StartTls),
                 Answer::Wait(wait) => return (used, Progress::Wait(wait)),
@@ -165,20 +225,32 @@ impl Conversation for SmtpConversation {
                 State::Body(incoming) => {
                     self.state = match result {
                         Ok(()) => State::Body(incoming),
-                        Err(error) => State::Broken(error),
+                        Err(error) => State::Broken(Trouble::Store(error)),
                     };
                 }
                 other => self.state = other,
             },
-            Settled::Login(account) => {
-                let verdict = match account {
-                    Some(account) => {
-                        self.account = Some(account);
-                        sasl::Verdict::Accept
+            Settled::Login(Some(account)) => {
+                let judged = self.answering().ask(&Question::Auth { login: &account.login });
+                self.account = Some(account);
+                self.judged(Step::Auth, judged);
+            }
+            Settled::Login(None) => self.server.auth(sasl::Verdict::Refuse),
+            Settled::Verdict(verdict) => {
+                let Some(step) = self.asked.take() else { return };
+                let judged = match verdict {
+                    Some(Verdict::Accept) => Judged::Accept,
+                    Some(Verdict::Refuse(refusal)) => Judged::Refuse(refusal),
+                    None => {
+                        tracing::warn!(
+                            session = self.session,
+                            ?step,
+                            "the hook did not answer in time"
+                        );
+                        late(&self.shared)
                     }
-                    None => sasl::Verdict::Refuse,
                 };
-                self.server.auth(verdict);
+                self.judged(step, judged);
             }
             Settled::Paused => {}
             // One of the two is what the machine waits for; the other has no effect.
@@ -205,6 +277,7 @@ impl Conversation for SmtpConversation {
     }
 
     fn eof(&mut self, now: Time) {
+        self.tally.lost = true;
         self.server.eof(now);
     }
 
@@ -219,9 +292,63 @@ const PAUSED: Reply<'static> = Reply::new(421, 3, 2, "Cannot take mail now, try 
 const GONE: Reply<'static> = Reply::new(421, 7, 0, "The account is gone");
 /// While space is low.
 const NO_ROOM: Reply<'static> = Reply::new(452, 3, 1, "Insufficient storage, try again later");
+/// The reverse-path of an authenticated sender that is not one of its own.
+const NOT_YOURS: Reply<'static> = Reply::new(553, 7, 1, "The sender's address is not one of yours");
 const UNAVAILABLE: Reply<'static> = Reply::new(451, 3, 0, "Temporary failure, try again later");
 
 impl SmtpConversation {
+    fn answering(&mut self) -> Answering<'_> {
+        Answering {
+            shared: &self.shared,
+            link: &self.link,
+            hello: &mut self.hello,
+            account: &self.account,
+            state: &mut self.state,
+            service: self.service,
+            session: self.session,
+            tally: &mut self.tally,
+        }
+    }
+
+    /// The hook has spoken, or will: does what our own rules had decided, or takes it back.
+    fn judged(&mut self, step: Step, judged: Judged) {
+        match judged {
+            Judged::Later(awaited) => {
+                self.asked = Some(step);
+                self.wait = Some(Wait::Verdict(awaited));
+            }
+            Judged::Accept => match step {
+                Step::Auth => self.server.auth(sasl::Verdict::Accept),
+                Step::Data => self.begin(),
+                Step::End => self.wait = self.end().map(Wait::Ticket),
+                Step::Connect | Step::Hello | Step::Mail | Step::Rcpt => self.server.accept(),
+            },
+            Judged::Refuse(refusal) => {
+                tracing::info!(
+                    session = self.session, ?step, code = refusal.code,
+                    text = %refusal.text.escape_debug(), "refused by the hook"
+                );
+                match step {
+                    Step::Auth => self.account = None,
+                    Step::Mail | Step::Data => self.state = State::Idle,
+                    Step::End => {
+                        self.shared.counters.messages_refused.of(self.service).up();
+                        self.state = State::Idle;
+                    }
+                    Step::Rcpt => {
+                        self.tally.refused = self.tally.refused.saturating_add(1);
+                        self.shared.counters.recipients_refused.up();
+                        if let State::Envelope(transaction) = &mut self.state {
+                            transaction.take_back();
+                        }
+                    }
+                    Step::Connect | Step::Hello => {}
+                }
+                self.server.reply(refusal.reply());
+            }
+        }
+    }
+
     /// The defences end the connection.
     fn end_with(&mut self, objection: Objection, out: &mut Vec<u8>) -> Progress {
         if let Objection::Close(words) = objection {
@@ -237,10 +364,20 @@ impl SmtpConversation {
         let State::Envelope(transaction) = std::mem::replace(&mut self.state, State::Idle) else {
             return self.server.reply(UNAVAILABLE);
         };
+        let (rights, bytes) = {
+            let rules = self.shared.rules.load();
+            (rules.sender_rights, rules.header_bytes)
+        };
         let origin = Origin {
             hello: &self.hello,
             address: Some(self.link.peer.ip()),
             with: self.server.with_keyword(),
+            tls: self.link.tls.as_deref(),
+            header: Some(HeaderRules {
+                bytes,
+                submission: self.service == "submission",
+                sender: self.account.clone().filter(|_| rights == SenderRights::Header),
+            }),
         };
         match transaction.begin(&self.shared, &origin) {
             Ok(incoming) => {
@@ -254,17 +391,29 @@ impl SmtpConversation {
     /// The body is whole: the ticket to wait for, or nothing when the verdict is given already.
     fn end(&mut self) -> Option<Ticket<()>> {
         let result = match std::mem::replace(&mut self.state, State::Idle) {
-            State::Body(incoming) => incoming.finish(&self.shared),
-            State::Broken(error) => Err(error),
-            _ => Err(Error::new(Kind::Internal, "end of data without data")),
+            State::Body(incoming) => incoming.finish(&self.shared, self.session),
+            State::Broken(trouble) => Err(trouble),
+            _ => Err(Trouble::Store(Error::new(Kind::Internal, "end of data without data"))),
         };
         match result {
             Ok((ticket, pending)) => {
                 self.state = State::Committing(Box::new(pending));
                 Some(ticket)
             }
-            Err(error) => {
-                self.server.reply(refusal(&error));
+            Err(trouble) => {
+                self.shared.counters.messages_refused.of(self.service).up();
+                let reply = match trouble {
+                    Trouble::Refused(reply) => {
+                        tracing::info!(
+                            session = self.session,
+                            text = reply.text,
+                            "message refused"
+                        );
+                        reply
+                    }
+                    Trouble::Store(error) => refusal(&error),
+                };
+                self.server.reply(reply);
                 None
             }
         }
@@ -273,12 +422,49 @@ impl SmtpConversation {
     fn committed(&mut self, pending: &Pending, result: Result<()>) {
         match result {
             Ok(()) => {
+                self.tally.messages = self.tally.messages.saturating_add(1);
+                self.shared.counters.messages.of(self.service).up();
                 pending.acknowledged(&self.shared, Some(self.link.peer));
                 let mut text = [0; 64];
                 self.server.reply(Reply::new(250, 0, 0, queued_as(pending, &mut text)));
             }
-            Err(error) => self.server.reply(refusal(&error)),
+            Err(error) => {
+                self.shared.counters.messages_refused.of(self.service).up();
+                self.server.reply(refusal(&error));
+            }
         }
+    }
+}
+
+impl Drop for SmtpConversation {
+    /// However the session ended, it is told once.
+    fn drop(&mut self) {
+        let reason = match self.tally {
+            Tally { quit: true, .. } => "quit",
+            Tally { lost: true, .. } => "lost",
+            _ => "closed",
+        };
+        let Tally { messages, refused, .. } = self.tally;
+        tracing::info!(
+            session = self.session, service = self.service, peer = %self.link.peer, reason, messages, refused,
+            "session ended"
+        );
+        self.shared.emit(&HostEvent::SessionEnded {
+            session: self.session,
+            service: self.service,
+            peer: self.link.peer,
+            reason,
+            messages,
+            refused,
+        });
+    }
+}
+
+/// What is said in the place of a hook that did not answer.
+fn late(shared: &Shared) -> Judged {
+    match &shared.hooks {
+        Some(hooks) => Judged::Refuse(hooks.late.clone()),
+        None => Judged::Accept,
     }
 }
 
@@ -307,18 +493,21 @@ struct Answering<'c> {
     hello: &'c mut Box<[u8]>,
     account: &'c Option<Arc<Account>>,
     state: &'c mut State,
+    service: &'static str,
+    session: u64,
+    tally: &'c mut Tally,
 }
 
 impl Answering<'_> {
     fn answer(&mut self, event: Event<'_>) -> Answer {
         match event {
             Event::Connect if !self.shared.spool.admission().writable => Answer::Reply(PAUSED),
-            Event::Connect => Answer::Accept,
+            Event::Connect => self.put(Step::Connect, &Question::Connect),
             Event::Hello { name, .. } => {
                 if **self.hello != *name {
                     *self.hello = name.into();
                 }
-                Answer::Accept
+                self.put(Step::Hello, &Question::Hello { name })
             }
             Event::StartTls => Answer::StartTls,
             Event::Auth(question) => self.verify(&question),
@@ -327,25 +516,32 @@ impl Answering<'_> {
             {
                 Answer::Reply(GONE)
             }
-            Event::Mail { .. } if !self.shared.spool.admission().room => Answer::Reply(NO_ROOM),
-            Event::Mail { from, parameters } => {
-                let flag = |on: bool, bit: u16| if on { bit } else { 0 };
-                let flags = flag(parameters.body != Body::SevenBit, envelope_flags::EIGHT_BIT)
-                    | flag(parameters.smtputf8, envelope_flags::SMTPUTF8)
-                    | flag(self.account.is_some(), envelope_flags::AUTHENTICATED);
-                let from = from.map_or(&[][..], |address| address.as_bytes());
-                *self.state = State::Envelope(Box::new(Transaction::new(from, flags)));
-                Answer::Accept
+            Event::Mail { from, parameters } => self.mail(from, parameters),
+            Event::Rcpt { to, parameters } => self.recipient(to, parameters),
+            Event::DataStart => {
+                let recipients = match self.state {
+                    State::Envelope(transaction) => transaction.recipients(),
+                    _ => 0,
+                };
+                self.put(Step::Data, &Question::Data { recipients })
             }
-            Event::Rcpt { to, .. } => self.recipient(to),
-            Event::DataStart => Answer::Begin,
             Event::DataChunk(bytes) => self.chunk(bytes),
-            Event::DataEnd { .. } => Answer::End,
+            Event::DataEnd { size } => match self.state {
+                State::Body(incoming) => {
+                    let id = incoming.id();
+                    self.put(Step::End, &Question::End { id, size })
+                }
+                // It is refused anyway.
+                _ => Answer::Ask(Step::End, Judged::Accept),
+            },
             Event::Reset => {
                 *self.state = State::Idle;
                 Answer::None
             }
-            Event::Quit => Answer::None,
+            Event::Quit => {
+                self.tally.quit = true;
+                Answer::None
+            }
             // Not offered here.
             Event::Verify { .. }
             | Event::Expand { .. }
@@ -354,7 +550,65 @@ impl Answering<'_> {
         }
     }
 
-    fn verify(&self, question: &Question<'_>) -> Answer {
+    /// Our own rules accept: asks the hook.
+    fn put(&self, step: Step, question: &Question<'_>) -> Answer {
+        Answer::Ask(step, self.ask(question))
+    }
+
+    fn ask(&self, question: &Question<'_>) -> Judged {
+        let Some(hooks) = &self.shared.hooks else { return Judged::Accept };
+        let facts = Facts {
+            session: self.session,
+            service: self.service,
+            peer: self.link.peer,
+            tls: self.link.tls.as_deref(),
+            hello: self.hello,
+            login: self.account.as_ref().map(|account| account.login.as_str()),
+        };
+        let mut later = Defer::default();
+        match hooks.hook.ask(&facts, question, &mut later) {
+            hook::Answer::Accept => Judged::Accept,
+            hook::Answer::Refuse(refusal) => Judged::Refuse(refusal),
+            hook::Answer::Later => match later.ticket() {
+                Some(ticket) => Judged::Later(Awaited { ticket, millis: hooks.millis }),
+                None => late(self.shared),
+            },
+        }
+    }
+
+    fn mail(&mut self, from: Option<&Address>, parameters: &MailParameters) -> Answer {
+        if !self.shared.spool.admission().room {
+            return Answer::Reply(NO_ROOM);
+        }
+        if let (Some(account), Some(from)) = (self.account, from)
+            && self.shared.rules.load().sender_rights >= SenderRights::Envelope
+            && !is_own(self.shared, account, from)
+        {
+            tracing::info!(
+                session = self.session, login = %account.login.escape_debug(), ?from, "sender refused"
+            );
+            return Answer::Reply(NOT_YOURS);
+        }
+        let flag = |on: bool, bit: u16| if on { bit } else { 0 };
+        let flags = flag(parameters.body == Body::EightBit, envelope_flags::EIGHT_BIT)
+            | flag(parameters.body == Body::Binary, envelope_flags::BINARY)
+            | flag(parameters.smtputf8, envelope_flags::SMTPUTF8)
+            | flag(self.account.is_some(), envelope_flags::AUTHENTICATED);
+        let path = from.map_or(&[][..], |address| address.as_bytes());
+        let now = self.shared.clock.unix_millis();
+        let until = |hold| match hold {
+            Hold::For(seconds) => now.saturating_add(u64::from(seconds).saturating_mul(1000)),
+            Hold::Until(seconds) => seconds.saturating_mul(1000),
+        };
+        let mut text = Vec::new();
+        parameters.relay_text(&mut text);
+        let transaction =
+            Transaction::new(path, flags).with_parameters(text, parameters.hold.map(until));
+        *self.state = State::Envelope(Box::new(transaction));
+        self.put(Step::Mail, &Question::Mail { from, parameters })
+    }
+
+    fn verify(&self, question: &sasl::Question<'_>) -> Answer {
         match login::answer(self.shared, self.link, question) {
             login::Answer::Now(verdict) => Answer::Verdict(verdict),
             login::Answer::Work(work) => Answer::Wait(Wait::Login(Box::new(|| match work() {
@@ -365,17 +619,23 @@ impl Answering<'_> {
         }
     }
 
-    fn recipient(&mut self, to: &crate::codec::address::Address) -> Answer {
+    fn recipient(&mut self, to: &Address, parameters: &RcptParameters) -> Answer {
         let State::Envelope(transaction) = &mut self.state else {
             return Answer::Reply(UNAVAILABLE);
         };
         let peer = self.link.peer(self.account.is_some());
-        let may_relay = self.shared.rules.load().may_relay(&peer);
-        let reply = match transaction.add(self.shared, to, may_relay) {
-            Recipient::Accepted => return Answer::Accept,
+        // LMTP is the last hop (RFC 2033 3).
+        let may_relay = self.service != "lmtp" && self.shared.rules.load().may_relay(&peer);
+        let mut text = Vec::new();
+        parameters.relay_text(&mut text);
+        let reply = match transaction.add(self.shared, to, &text, may_relay) {
+            Recipient::Accepted => {
+                return self.put(Step::Rcpt, &Question::Rcpt { to, parameters });
+            }
             Recipient::Unknown => Reply::new(550, 1, 1, "No such user here"),
             Recipient::RelayDenied => Reply::new(550, 7, 1, "Relaying denied"),
         };
+        self.tally.refused = self.tally.refused.saturating_add(1);
         self.shared.counters.recipients_refused.up();
         if self.shared.events.is_some() {
             self.shared.emit(&HostEvent::RecipientRefused {
@@ -389,8 +649,8 @@ impl Answering<'_> {
 
     fn chunk(&mut self, bytes: &[u8]) -> Answer {
         let State::Body(incoming) = &mut self.state else { return Answer::None };
-        if let Err(error) = incoming.write(bytes) {
-            *self.state = State::Broken(error);
+        if let Err(trouble) = incoming.write(self.shared, bytes) {
+            *self.state = State::Broken(trouble);
             return Answer::None;
         }
         match incoming.pressure() {

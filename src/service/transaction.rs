@@ -8,15 +8,18 @@
 //! Trace headers (RFC 5321 4.4): first `Return-Path:`, which only mailboxes see and which is not
 //! relayed, then our `Received:`. The recipient is named in the Received line only when there is just one.
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use super::Shared;
 use super::event::Event;
+use super::{Shared, TlsFacts, header};
 use crate::codec::address::Address;
 use crate::codec::date;
-use crate::directory::Resolution;
-use crate::error::Result;
+use crate::directory::{Account, Resolution};
+use crate::error::{Error, Kind, Result};
+use crate::smtp::Reply;
 use crate::store::{
     AccountId, BodyWriter, Envelope, MessageId, QueueRecipient, RecipientState, Ticket,
     envelope_flags,
@@ -38,11 +41,28 @@ pub enum Recipient {
 pub struct Transaction {
     from: Vec<u8>,
     flags: u16,
+    /// MAIL's parameters to pass on.
+    parameters: Vec<u8>,
+    /// Not before this instant, milliseconds since 1970 (RFC 4865).
+    hold: Option<u64>,
     locals: Vec<AccountId>,
     remotes: Vec<QueueRecipient>,
+    /// The same again, to look up in, once there are more than [`FEW`] of either.
+    known: Option<Box<Known>>,
     /// The only recipient so far, for the Received line; empty when there are several.
     only: Vec<u8>,
     recipients: u32,
+    /// How many of either there were before the last recipient.
+    before: (usize, usize),
+}
+
+/// So many are looked through one by one.
+const FEW: usize = 16;
+
+#[derive(Debug, Default)]
+struct Known {
+    locals: HashSet<AccountId>,
+    remotes: HashSet<Vec<u8>>,
 }
 
 /// Where a message comes from, for its Received line.
@@ -53,6 +73,21 @@ pub struct Origin<'a> {
     pub address: Option<IpAddr>,
     /// The keyword after `with` (RFC 3848).
     pub with: &'a str,
+    /// TLS of its connection.
+    pub tls: Option<&'a TlsFacts>,
+    /// What is done with the header; `None`: the message passes as it is.
+    pub header: Option<HeaderRules>,
+}
+
+/// What is done with the header of a message; see [`header`].
+#[derive(Clone)]
+pub struct HeaderRules {
+    /// Most octets of it.
+    pub bytes: u64,
+    /// Bcc is taken out, Date and Message-ID are added.
+    pub submission: bool,
+    /// From and Sender must be this account's.
+    pub sender: Option<Arc<Account>>,
 }
 
 impl Transaction {
@@ -61,20 +96,37 @@ impl Transaction {
         Transaction { from: from.to_vec(), flags, ..Transaction::default() }
     }
 
-    /// Asks whether a recipient is taken, and takes it.
-    pub fn add(&mut self, shared: &Shared, to: &Address, may_relay: bool) -> Recipient {
+    /// MAIL's parameters to pass on, and the instant (milliseconds since 1970) before which nobody gets the message.
+    pub fn with_parameters(mut self, parameters: Vec<u8>, hold: Option<u64>) -> Transaction {
+        self.parameters = parameters;
+        self.hold = hold;
+        self
+    }
+
+    /// Recipients that were taken.
+    pub fn recipients(&self) -> u32 {
+        self.recipients
+    }
+
+    /// Asks whether a recipient is taken, and takes it. `parameters`: RCPT's, to pass on.
+    pub fn add(
+        &mut self,
+        shared: &Shared,
+        to: &Address,
+        parameters: &[u8],
+        may_relay: bool,
+    ) -> Recipient {
+        self.before = (self.locals.len(), self.remotes.len());
         match shared.directory.resolve(to) {
             Resolution::Unknown => return Recipient::Unknown,
             Resolution::Foreign if !may_relay => return Recipient::RelayDenied,
-            Resolution::Foreign => self.remote(to),
+            Resolution::Foreign => self.remote(to, parameters),
             Resolution::Deliver { accounts, remotes } => {
                 for account in accounts {
-                    if !self.locals.contains(&account) {
-                        self.locals.push(account);
-                    }
+                    self.local(account);
                 }
                 for remote in &remotes {
-                    self.remote(remote);
+                    self.remote(remote, parameters);
                 }
             }
         }
@@ -86,18 +138,83 @@ impl Transaction {
         Recipient::Accepted
     }
 
-    fn remote(&mut self, address: &Address) {
-        if self.remotes.iter().all(|known| known.address != address.as_bytes()) {
+    /// Forgets the recipient that was taken last.
+    pub fn take_back(&mut self) {
+        let (locals, remotes) = self.before;
+        self.locals.truncate(locals);
+        self.remotes.truncate(remotes);
+        self.known = None;
+        self.recipients = self.recipients.saturating_sub(1);
+        self.only.clear();
+    }
+
+    fn local(&mut self, account: AccountId) {
+        let new = match self.known() {
+            Some(known) => known.locals.insert(account),
+            None => !self.locals.contains(&account),
+        };
+        if new {
+            self.locals.push(account);
+        }
+    }
+
+    fn remote(&mut self, address: &Address, parameters: &[u8]) {
+        let address = address.as_bytes();
+        let new = match self.known() {
+            Some(known) => known.remotes.insert(address.to_vec()),
+            None => self.remotes.iter().all(|known| known.address != address),
+        };
+        if new {
             self.remotes.push(QueueRecipient {
-                address: address.as_bytes().to_vec(),
-                parameters: Vec::new(),
+                address: address.to_vec(),
+                parameters: parameters.to_vec(),
                 state: RecipientState::Remote,
+                answer: Vec::new(),
+            });
+        }
+    }
+
+    /// Where to look up, when there are many.
+    fn known(&mut self) -> Option<&mut Known> {
+        if self.locals.len().max(self.remotes.len()) <= FEW {
+            return None;
+        }
+        let (locals, remotes) = (&self.locals, &self.remotes);
+        Some(self.known.get_or_insert_with(|| {
+            Box::new(Known {
+                locals: locals.iter().copied().collect(),
+                remotes: remotes.iter().map(|remote| remote.address.clone()).collect(),
+            })
+        }))
+    }
+
+    /// What is held goes to the queue as a whole; accounts by their addresses.
+    fn put_off(&mut self, shared: &Shared) {
+        let Some(until) = self.hold else { return };
+        let state = RecipientState::Deferred { attempts: 0, next: until };
+        for remote in &mut self.remotes {
+            remote.state = state;
+        }
+        let locals = std::mem::take(&mut self.locals);
+        for account in locals {
+            // One that is removed at this moment gets nothing.
+            let Some(account) = shared.directory.account_by_id(account) else { continue };
+            let Some(address) = account.addresses.first() else { continue };
+            self.remotes.push(QueueRecipient {
+                address: address.clone().into_bytes(),
+                parameters: Vec::new(),
+                state,
+                answer: Vec::new(),
             });
         }
     }
 
     /// The bytes come: gives the message its id and writes the trace headers.
-    pub fn begin(self, shared: &Shared, origin: &Origin<'_>) -> Result<Incoming> {
+    pub fn begin(mut self, shared: &Shared, origin: &Origin<'_>) -> Result<Incoming> {
+        let final_delivery = !self.locals.is_empty();
+        if self.hold.is_some_and(|until| until > shared.clock.unix_millis()) {
+            self.put_off(shared);
+        }
         let (id, mut body) = shared.spool.begin(&self.locals);
         let received = shared.clock.unix_millis();
         let mut head = Vec::with_capacity(320);
@@ -107,20 +224,43 @@ impl Transaction {
         let prefix_len = head.len();
         head.extend_from_slice(received_line(&self, shared, origin, id, received).as_bytes());
         body.write(&head)?;
+        let filter = origin.header.as_ref().map(|rules| {
+            Box::new(header::Filter::new(header::Task {
+                authserv_id: shared.hostname.clone(),
+                hops: header::HOPS,
+                header_bytes: rules.bytes,
+                final_delivery,
+                submission: rules.submission,
+                missing: rules.submission.then(|| header::Missing {
+                    unix_millis: received,
+                    message_id: format!("{id}.{received}@{}", shared.hostname),
+                }),
+                sender: rules.sender.is_some(),
+            }))
+        });
         Ok(Incoming {
             envelope: Envelope {
                 from: self.from,
                 received,
                 flags: self.flags,
                 prefix_len: u16::try_from(prefix_len).unwrap_or(0),
-                parameters: Vec::new(),
+                parameters: self.parameters,
             },
             id,
-            body,
+            filter,
+            sender: origin.header.as_ref().and_then(|rules| rules.sender.clone()),
+            written: Written { body, tail: *b"\r\n" },
             locals: self.locals,
             remotes: self.remotes,
-            tail: *b"\r\n",
         })
+    }
+}
+
+/// Whether an account may send as this address: it is one of its own, or an alias that leads to it.
+pub fn is_own(shared: &Shared, account: &Account, address: &Address) -> bool {
+    match shared.directory.resolve(address) {
+        Resolution::Deliver { accounts, .. } => accounts.contains(&account.id),
+        Resolution::Unknown | Resolution::Foreign => false,
     }
 }
 
@@ -145,6 +285,9 @@ fn received_line(
         }
         None => write!(line, "Received: "),
     };
+    if let Some(tls) = origin.tls {
+        let _ = write!(line, "(using {} with cipher {})\r\n\t", tls.version.name(), tls.cipher);
+    }
     let _ = write!(line, "by {} (Posthouse) with {} id {id}", shared.hostname, origin.with);
     if transaction.only.is_empty() {
         line.push_str(";\r\n\t");
@@ -173,11 +316,57 @@ fn printable(name: &[u8]) -> String {
 pub struct Incoming {
     id: MessageId,
     envelope: Envelope,
-    body: BodyWriter,
+    /// The header's filter, for as long as the header lasts and longer.
+    filter: Option<Box<header::Filter>>,
+    sender: Option<Arc<Account>>,
+    written: Written,
     locals: Vec<AccountId>,
     remotes: Vec<QueueRecipient>,
-    /// The last two bytes, to know whether the message ends in CR LF.
+}
+
+/// Where the octets go.
+struct Written {
+    body: BodyWriter,
+    /// The last two, to know whether the message ends in CR LF.
     tail: [u8; 2],
+}
+
+impl Written {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        match *bytes {
+            [.., a, b] => self.tail = [a, b],
+            [b] => self.tail = [self.tail[1], b],
+            [] => {}
+        }
+        self.body.write(bytes)
+    }
+}
+
+/// Why a message is not taken.
+#[derive(Debug)]
+pub enum Trouble {
+    /// It is refused for what it is.
+    Refused(Reply<'static>),
+    /// The store could not do its work.
+    Store(Error),
+}
+
+impl From<header::Fault> for Trouble {
+    fn from(fault: header::Fault) -> Trouble {
+        match fault {
+            header::Fault::Refused(reply) => Trouble::Refused(reply),
+            header::Fault::Sink(error) => Trouble::Store(error),
+        }
+    }
+}
+
+impl From<Trouble> for Error {
+    fn from(trouble: Trouble) -> Error {
+        match trouble {
+            Trouble::Refused(reply) => Error::new(Kind::Refused, reply.text),
+            Trouble::Store(error) => error,
+        }
+    }
 }
 
 /// A message handed to the store: what the events say of it once its ticket has answered.
@@ -185,6 +374,7 @@ pub struct Incoming {
 pub struct Pending {
     /// Its id.
     pub id: MessageId,
+    session: u64,
     from: Vec<u8>,
     local: u32,
     remote: u32,
@@ -197,31 +387,47 @@ impl Incoming {
         self.id
     }
 
-    /// Appends bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        match *bytes {
-            [.., a, b] => self.tail = [a, b],
-            [b] => self.tail = [self.tail[1], b],
-            [] => {}
+    /// Appends bytes. When they are refused, the message is: drop it.
+    pub fn write(&mut self, shared: &Shared, bytes: &[u8]) -> std::result::Result<(), Trouble> {
+        let Incoming { filter, sender, written, .. } = self;
+        match filter {
+            None => written.write(bytes).map_err(Trouble::Store),
+            Some(filter) => {
+                let owns = |address: &Address| {
+                    sender.as_ref().is_some_and(|account| is_own(shared, account, address))
+                };
+                Ok(filter.push(bytes, &owns, &mut |part| written.write(part))?)
+            }
         }
-        self.body.write(bytes)
     }
 
     /// When too much is in flight: what to wait for before the next `write`.
     pub fn pressure(&mut self) -> Option<Ticket<()>> {
-        self.body.pressure()
+        self.written.body.pressure()
     }
 
     /// All bytes are there: hands the message to the store. The ticket answers when the message is on disk
     /// and every local mailbox shows it.
-    pub fn finish(mut self, shared: &Shared) -> Result<(Ticket<()>, Pending)> {
-        if self.tail == *b"\r\n" {
+    pub fn finish(
+        mut self,
+        shared: &Shared,
+        session: u64,
+    ) -> std::result::Result<(Ticket<()>, Pending), Trouble> {
+        let Incoming { filter, sender, written, .. } = &mut self;
+        if let Some(filter) = filter {
+            let owns = |address: &Address| {
+                sender.as_ref().is_some_and(|account| is_own(shared, account, address))
+            };
+            filter.finish(&owns, &mut |part| written.write(part))?;
+        }
+        if self.written.tail == *b"\r\n" {
             self.envelope.flags |= envelope_flags::ENDS_IN_CRLF;
         }
-        let body = self.body.finish()?;
+        let body = self.written.body.finish().map_err(Trouble::Store)?;
         let pending = Pending {
             id: self.id,
-            from: if shared.events.is_some() { self.envelope.from.clone() } else { Vec::new() },
+            session,
+            from: if shared.tells() { self.envelope.from.clone() } else { Vec::new() },
             local: u32::try_from(self.locals.len()).unwrap_or(u32::MAX),
             remote: u32::try_from(self.remotes.len()).unwrap_or(u32::MAX),
             size: body.len(),
@@ -235,7 +441,13 @@ impl Pending {
     /// Counts the message and tells the host: to be called when the ticket has answered without an error.
     pub fn acknowledged(&self, shared: &Shared, peer: Option<SocketAddr>) {
         shared.counters.messages_accepted.up();
-        tracing::debug!(id = %self.id, local = self.local, remote = self.remote, size = self.size, "accepted");
+        tracing::info!(
+            id = %self.id, session = self.session, from = %self.from.escape_ascii(), local = self.local,
+            remote = self.remote, size = self.size, "message accepted"
+        );
+        if self.remote > 0 {
+            shared.wake_delivery(self.id);
+        }
         shared.emit(&Event::MessageAccepted {
             id: self.id,
             from: &String::from_utf8_lossy(&self.from),
@@ -243,6 +455,7 @@ impl Pending {
             remote: self.remote,
             size: self.size,
             peer,
+            session: self.session,
         });
     }
 }

@@ -48,7 +48,13 @@ pub struct Spool {
     store: Store,
     next_lane: Arc<AtomicUsize>,
     crossings: Arc<Crossings>,
+    /// Held by whoever changes an entry, from reading it until the change is on disk; an entry has its place here
+    /// by its id.
+    turns: Arc<[Mutex<()>; TURNS]>,
 }
+
+/// So many entries may be changed at once.
+const TURNS: usize = 64;
 
 /// Messages on their way to accounts of other lanes.
 type Crossings = Mutex<HashMap<MessageId, Remains>>;
@@ -76,6 +82,7 @@ impl Spool {
             store: store.clone(),
             next_lane: Arc::new(AtomicUsize::new(0)),
             crossings: Arc::default(),
+            turns: Arc::new(std::array::from_fn(|_| Mutex::new(()))),
         };
         spool.finish_interrupted()?;
         Ok(spool)
@@ -218,10 +225,12 @@ impl Spool {
         for account in locals {
             if self.store.lane_of(*account) == home {
                 deliver.push((*account, MailboxId::INBOX));
-            } else if !away.contains(account) {
+            } else {
                 away.push(*account);
             }
         }
+        away.sort_unstable();
+        away.dedup();
         if locals.is_empty() && remotes.is_empty() {
             let text = format!("message {id} has no recipient");
             return Ticket::ready(Err(Error::new(Kind::InvalidArgument, text)));
@@ -241,6 +250,7 @@ impl Spool {
             address: Vec::new(),
             parameters: Vec::new(),
             state: RecipientState::Local(*account, MailboxId::INBOX),
+            answer: Vec::new(),
         }));
         let crossing = Crossing {
             submitter: self.store.submitter(),
@@ -288,9 +298,37 @@ impl Spool {
         Ok(shown)
     }
 
+    /// An entry as it is on disk; `None` when there is none.
+    ///
+    /// # Errors
+    /// What reading meets.
+    pub fn entry(&self, id: MessageId) -> Result<Option<QueueEntry>> {
+        self.store.queue_entry(id)
+    }
+
     /// Takes an entry out of the queue for ever. `false` when there is none. Recipients that are accounts of
     /// this instance still get the message: it was accepted for them.
     pub fn remove(&self, id: MessageId) -> Result<bool> {
+        self.change(id, &mut |recipients| {
+            let any = !recipients.is_empty();
+            recipients.clear();
+            any
+        })
+    }
+
+    /// Changes the recipients of an entry that are not accounts of this instance; durable on return. `change` gets
+    /// them all and says whether it changed any; what it leaves stays. `false` when there is no entry, or nothing
+    /// was changed.
+    ///
+    /// # Errors
+    /// What the disk reports; nothing has changed then, as far as can be known.
+    pub fn change(
+        &self,
+        id: MessageId,
+        change: &mut dyn FnMut(&mut Vec<QueueRecipient>) -> bool,
+    ) -> Result<bool> {
+        let place = usize::try_from(id.0 % TURNS as u64).unwrap_or(0);
+        let _turn = self.turns.get(place).map(|turn| turn.lock());
         let ticket = loop {
             // Read without the lock: reading waits for a committer, and a committer may wait for the lock.
             let was_crossing = self.crossings.lock().contains_key(&id);
@@ -301,9 +339,16 @@ impl Spool {
             let mut crossings = self.crossings.lock();
             match crossings.get_mut(&id) {
                 Some(remains) if !remains.settled => {
-                    rest = std::mem::take(&mut remains.recipients);
+                    if !change(&mut remains.recipients) {
+                        return Ok(false);
+                    }
+                    rest = remains.recipients.clone();
                 }
-                None if !was_crossing => {}
+                None if !was_crossing => {
+                    if !change(&mut rest) {
+                        return Ok(false);
+                    }
+                }
                 // It is about to end, or has ended since: what was read is old. A transaction of the lane
                 // passes behind the one that ends it.
                 _ => {
@@ -312,17 +357,16 @@ impl Spool {
                     continue;
                 }
             }
-            if rest.is_empty() {
-                return Ok(false);
-            }
-            let recipients = locals
+            let mut recipients: Vec<_> = locals
                 .into_iter()
                 .map(|(account, mailbox)| QueueRecipient {
                     address: Vec::new(),
                     parameters: Vec::new(),
                     state: RecipientState::Local(account, mailbox),
+                    answer: Vec::new(),
                 })
                 .collect();
+            recipients.append(&mut rest);
             let change = Change::Queue { message: id, recipients, references: 0 };
             break self.store.commit(id.lane(), vec![change]);
         };
@@ -404,10 +448,13 @@ impl Crossing {
                 .collect();
             let (gathered, crossing, all) = (gathered.clone(), crossing.clone(), all.clone());
             let submitter = crossing.submitter.clone();
+            let at_home = *lane == crossing.message.lane();
             submitter.commit_then(*lane, changes, move |result| {
                 let mut state = gathered.lock();
                 state.waiting = state.waiting.saturating_sub(1);
                 match result {
+                    // In its own lane a delivery counts itself.
+                    Ok(_) if at_home => {}
                     Ok(committed) => {
                         let delivered = committed.uids.iter().filter(|uid| **uid != 0).count();
                         let delivered = u32::try_from(delivered).unwrap_or(u32::MAX);

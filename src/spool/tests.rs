@@ -11,6 +11,7 @@ fn remote(address: &str) -> QueueRecipient {
         address: address.as_bytes().to_vec(),
         parameters: Vec::new(),
         state: RecipientState::Remote,
+        answer: Vec::new(),
     }
 }
 

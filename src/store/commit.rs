@@ -110,7 +110,8 @@ pub fn has_message(changes: &[Change]) -> bool {
 fn estimate(change: &Change) -> u64 {
     let recipients = |list: &[super::QueueRecipient]| {
         list.iter().fold(0_u64, |sum, r| {
-            sum.saturating_add(32).saturating_add((r.address.len() + r.parameters.len()) as u64)
+            let texts = r.address.len() + r.parameters.len() + r.answer.len();
+            sum.saturating_add(48).saturating_add(texts as u64)
         })
     };
     let rest = match change {

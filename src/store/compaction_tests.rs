@@ -431,6 +431,7 @@ fn a_queue_that_is_emptied_as_it_fills_stays_small_by_itself() {
         address: b"x@y.test".to_vec(),
         parameters: Vec::new(),
         state: RecipientState::Remote,
+        answer: Vec::new(),
     };
     let mut waiting = std::collections::VecDeque::new();
     let mut most = 0;

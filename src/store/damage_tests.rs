@@ -82,6 +82,7 @@ fn queue(store: &Store, lane: Lane, bytes: &[u8]) -> MessageId {
         address: b"far@elsewhere.test".to_vec(),
         parameters: b"NOTIFY=NEVER".to_vec(),
         state: RecipientState::Remote,
+        answer: Vec::new(),
     }];
     let new = NewMessage { id, envelope: envelope(), body, deliver: Vec::new(), queue };
     store.commit(lane, vec![Change::Message(new)]).wait().unwrap();

@@ -17,15 +17,17 @@ pub const FILE: &str = "FORMAT";
 /// Version that this code writes.
 pub const MAJOR: u16 = 1;
 /// Minor version that this code writes.
-pub const MINOR: u16 = 0;
+pub const MINOR: u16 = 1;
 
 const MAGIC: &[u8; 8] = b"PHFORMAT";
 const LEN: usize = 64;
 /// A FORMAT of a later version may be longer, but not beyond reason.
 const LEN_LIMIT: u64 = 4096;
-/// Features that this code knows, one bit each: none yet.
+/// Incompat feature since 1.1: recipients of the queue may be deferred or failed.
+pub const OUTCOMES: u32 = 1;
+/// Features that this code knows, one bit each.
 const KNOWN_RO_COMPAT: u32 = 0;
-const KNOWN_INCOMPAT: u32 = 0;
+const KNOWN_INCOMPAT: u32 = OUTCOMES;
 
 /// The content of FORMAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +62,7 @@ impl Format {
             lanes,
             compat: 0,
             ro_compat: 0,
-            incompat: 0,
+            incompat: OUTCOMES,
             uuid,
             epoch: 0,
         }

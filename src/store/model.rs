@@ -44,6 +44,9 @@ pub struct QueueRecipient {
     pub parameters: Vec<u8>,
     /// Where it stands.
     pub state: RecipientState,
+    /// With [`RecipientState::Deferred`] and [`RecipientState::Failed`]: what the last attempt was answered, as text.
+    /// Empty with the others, which do not keep it.
+    pub answer: Vec<u8>,
 }
 
 /// Where a recipient of a queued message stands.
@@ -55,6 +58,20 @@ pub enum RecipientState {
     Local(AccountId, MailboxId),
     /// Held by an operator.
     Held,
+    /// Waits for delivery to another server, not before an instant.
+    Deferred {
+        /// Attempts so far; 0 when the sender asked for the delay.
+        attempts: u32,
+        /// The earliest instant of the next one, in milliseconds since 1970.
+        next: u64,
+    },
+    /// Will not be delivered; kept to be reported.
+    Failed {
+        /// Attempts made.
+        attempts: u32,
+        /// When that was known, in milliseconds since 1970.
+        at: u64,
+    },
 }
 
 /// A new message with everything that becomes durable with it.

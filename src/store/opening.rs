@@ -180,6 +180,7 @@ impl Store {
         if (format.major, format.minor) < (major, minor) {
             (format.major, format.minor) = (major, minor);
         }
+        format.incompat |= format::OUTCOMES;
         let lanes = usize::from(format.lanes);
         let index_directory = dir.join(INDEX_DIRECTORY);
         // FORMAT, written below, makes their names durable.

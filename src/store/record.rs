@@ -409,6 +409,14 @@ pub fn put_recipients(out: &mut Vec<u8>, recipients: &[QueueRecipient]) {
                 put_number(out, u64::from(mailbox.0));
             }
             RecipientState::Held => out.push(2),
+            RecipientState::Deferred { attempts, next: at }
+            | RecipientState::Failed { attempts, at } => {
+                let deferred = matches!(recipient.state, RecipientState::Deferred { .. });
+                out.push(if deferred { 3 } else { 4 });
+                put_number(out, u64::from(attempts));
+                put_number(out, at);
+                put_bytes(out, &recipient.answer);
+            }
         }
         put_bytes(out, &recipient.address);
         put_bytes(out, &recipient.parameters);
@@ -420,18 +428,29 @@ pub fn take_recipients(reader: &mut Reader<'_>) -> Result<Vec<QueueRecipient>, M
     let count = reader.count()?;
     let mut recipients = Vec::with_capacity(count.min(1024));
     for _ in 0..count {
+        let mut answer = Vec::new();
         let state = match reader.byte()? {
             0 => RecipientState::Remote,
             1 => {
                 RecipientState::Local(AccountId(reader.number32()?), MailboxId(reader.number32()?))
             }
             2 => RecipientState::Held,
+            kind @ (3 | 4) => {
+                let (attempts, at) = (reader.number32()?, reader.number()?);
+                answer = reader.bytes()?.to_vec();
+                if kind == 3 {
+                    RecipientState::Deferred { attempts, next: at }
+                } else {
+                    RecipientState::Failed { attempts, at }
+                }
+            }
             _ => return Err(Malformed),
         };
         recipients.push(QueueRecipient {
             state,
             address: reader.bytes()?.to_vec(),
             parameters: reader.bytes()?.to_vec(),
+            answer,
         });
     }
     Ok(recipients)
@@ -791,11 +810,25 @@ mod tests {
                     address: b"x@y.test".to_vec(),
                     parameters: Vec::new(),
                     state: RecipientState::Remote,
+                    answer: Vec::new(),
                 },
                 QueueRecipient {
                     address: Vec::new(),
                     parameters: b"NOTIFY=NEVER".to_vec(),
                     state: RecipientState::Local(AccountId(8), MailboxId(1)),
+                    answer: Vec::new(),
+                },
+                QueueRecipient {
+                    address: b"late@y.test".to_vec(),
+                    parameters: b"NOTIFY=NEVER".to_vec(),
+                    state: RecipientState::Deferred { attempts: 3, next: 1_790_000_000_123 },
+                    answer: b"451 4.7.1 Later".to_vec(),
+                },
+                QueueRecipient {
+                    address: b"never@y.test".to_vec(),
+                    parameters: Vec::new(),
+                    state: RecipientState::Failed { attempts: u32::MAX, at: u64::MAX },
+                    answer: b"550 5.1.1 No".to_vec(),
                 },
             ],
             chunks: Vec::new(),

@@ -152,6 +152,7 @@ fn deliver(store: &Store, id: MessageId, bytes: &[u8], to: AccountId, steps: u32
         address: b"x@y.test".to_vec(),
         parameters: Vec::new(),
         state: RecipientState::Local(to, MailboxId::INBOX),
+        answer: Vec::new(),
     };
     let body = put_body(store, id, bytes);
     let deliver = vec![(A, MailboxId::INBOX)];

@@ -142,8 +142,12 @@ class Reader:
 
     def recipient(self):
         (state,) = self.take(1)
-        must(state <= 2, "a recipient's state is unknown")
-        words = ["local", *map(str, self.numbers(2))] if state == 1 else [("remote", "", "held")[state]]
+        must(state <= 4, "a recipient's state is unknown")
+        words = [("remote", "local", "held", "deferred", "failed")[state]]
+        if state in (1, 3, 4):
+            words += map(str, self.numbers(2))
+        if state >= 3:
+            words.append(hexadecimal(self.bytes()))
         return self.bytes(), self.bytes(), " ".join(words)
 
     def chunks(self):
@@ -423,7 +427,7 @@ class Store:
         must(len(head) >= 64 and head[:8] == b"PHFORMAT" and struct.pack("<I", crc32c(head[:60])) == head[60:64], "FORMAT")
         reader = Reader(head[8:])
         _, _, least, self.lanes, _, _, ro_compat, incompat, _ = reader.fixed("HHHBBIIII")
-        must(least <= 1 and incompat == 0 and 1 <= self.lanes <= 16, "FORMAT: a version that this reader does not know")
+        must(least <= 1 and incompat & ~1 == 0 and 1 <= self.lanes <= 16, "FORMAT: a version that this reader does not know")
         self.uuid = reader.take(16)
         logs = [self.log(files, lane) for lane in range(self.lanes + 1)]
         exports = {}

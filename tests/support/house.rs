@@ -34,6 +34,12 @@ impl House {
 
     /// Makes an instance `mail.example.test` with TLS, postmaster, and these listeners (on free ports).
     pub fn set_up(&self, listeners: &[&str]) {
+        self.set_up_for("example.test", listeners);
+    }
+
+    /// The same for mail of this domain.
+    #[allow(dead_code)]
+    pub fn set_up_for(&self, domain: &str, listeners: &[&str]) {
         let listeners = listeners
             .iter()
             .map(|name| parse_listener(&format!("{name}=127.0.0.1:0")).unwrap())
@@ -45,7 +51,7 @@ impl House {
             &self.path(),
             &Setup {
                 hostname: "mail.example.test".to_owned(),
-                domains: vec!["example.test".to_owned()],
+                domains: vec![domain.to_owned()],
                 postmaster_password: "postmaster's own".to_owned(),
                 listeners,
                 tls: TlsSetup::SelfSigned,

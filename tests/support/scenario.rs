@@ -628,6 +628,7 @@ fn recipient(address: &[u8]) -> QueueRecipient {
         address: address.to_vec(),
         parameters: Vec::new(),
         state: RecipientState::Remote,
+        answer: Vec::new(),
     }
 }
 

@@ -70,6 +70,33 @@ pub const NUMBERS: &[Number] = &[
         |c, v| c.rules.connections_per_address = narrow(v)
     ),
     number!(
+        "delivery",
+        "first_retry_seconds",
+        1,
+        WEEK,
+        ["Seconds from the first attempt to the second; each next wait is twice as long,"],
+        |c| c.schedule.first_millis / 1000,
+        |c, v| c.schedule.first_millis = millis(v)
+    ),
+    number!(
+        "delivery",
+        "longest_retry_seconds",
+        1,
+        WEEK,
+        ["but not longer than so many seconds."],
+        |c| c.schedule.longest_millis / 1000,
+        |c, v| c.schedule.longest_millis = millis(v)
+    ),
+    number!(
+        "delivery",
+        "expire_seconds",
+        1,
+        8 * WEEK,
+        ["Seconds after which a recipient that could not be reached has failed."],
+        |c| c.schedule.expire_millis / 1000,
+        |c, v| c.schedule.expire_millis = millis(v)
+    ),
+    number!(
         "policy",
         "connections_per_network",
         1,
@@ -247,6 +274,15 @@ pub const NUMBERS: &[Number] = &[
         ["Most bytes of a message; announced in the EHLO reply (SIZE). Beyond it: 552."],
         |c| c.smtp.message_bytes,
         |c, v| c.smtp.message_bytes = v
+    ),
+    number!(
+        "smtp",
+        "header_bytes",
+        64 << 10,
+        1 << 30,
+        ["Most bytes of a message's header. Beyond it: 552."],
+        |c| c.rules.header_bytes,
+        |c, v| c.rules.header_bytes = v
     ),
     number!(
         "smtp",
@@ -432,6 +468,7 @@ pub const TEXTS: &[&str] = &[
     "tls.client_ca",
     "policy.plaintext_login",
     "policy.early_talkers",
+    "submission.sender_rights",
 ];
 
 /// Keys whose value is a list of texts.

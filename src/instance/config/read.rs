@@ -8,10 +8,13 @@ use toml_edit::{Document, Item, TableLike};
 
 use super::key::{HOST, NUMBERS};
 use super::tls::{CERTIFICATES, CertificateFiles, ClientCertificate, TlsConfig};
-use super::{Config, LISTENERS, ListenerConfig, check_listeners};
+use super::{Config, LISTENERS, ListenerConfig, ROUTES, check_listeners};
+use crate::codec::address::Address;
+use crate::delivery::{Route, RouteTls};
 use crate::error::{Error, Kind, Result};
 use crate::instance::hostname::flaw_of_host;
-use crate::policy::{Network, PlaintextLogin, TlsVersion};
+use crate::policy::{Network, PlaintextLogin, SenderRights, TlsVersion};
+use crate::sasl::client::Credentials;
 use crate::sasl::{Mechanism, Mechanisms};
 
 /// Most lines of warnings that are kept.
@@ -37,7 +40,9 @@ pub fn read(text: &str, path: &Path, instance: &Path) -> Result<Config> {
             }
             "auth" => auth(&file, file.table(name, item, &span)?, &mut config)?,
             "policy" => policy(&file, file.table(name, item, &span)?, &mut config)?,
-            "smtp" | "pop3" | "store" | "engine" => {
+            "submission" => submission(&file, file.table(name, item, &span)?, &mut config)?,
+            "route" => routes(&file, item, instance, &mut config)?,
+            "smtp" | "pop3" | "delivery" | "store" | "engine" => {
                 numbers(&file, name, file.table(name, item, &span)?, &[], &mut config)?;
             }
             HOST => {}
@@ -185,6 +190,102 @@ fn listener(
     // Certificates are looked for once the whole file is known.
     check_listeners(&config.listeners, true)
         .map_err(|e| file.error(&address_span, "listener.address", e.message()))
+}
+
+fn routes(file: &File<'_>, item: &Item, instance: &Path, config: &mut Config) -> Result<()> {
+    const KEY: &str = "route";
+    if let Some(tables) = item.as_array_of_tables() {
+        for table in tables {
+            route(file, table, table.span(), instance, config)?;
+        }
+    } else if let Some(array) = item.as_array() {
+        for value in array {
+            let Some(table) = value.as_inline_table() else {
+                return Err(file.error(&value.span(), KEY, "must be tables [[route]]"));
+            };
+            route(file, table, value.span(), instance, config)?;
+        }
+    } else {
+        return Err(file.error(&item.span(), KEY, "must be tables [[route]]"));
+    }
+    Ok(())
+}
+
+fn route(
+    file: &File<'_>,
+    table: &dyn TableLike,
+    span: Option<Range<usize>>,
+    instance: &Path,
+    config: &mut Config,
+) -> Result<()> {
+    if config.routes.len() >= ROUTES {
+        return Err(file.error(&span, "route", format_args!("more than {ROUTES}")));
+    }
+    let (mut domain, mut to, mut tls, mut authorities) = (None, None, RouteTls::default(), None);
+    let (mut login, mut password) = (None, None);
+    for (key, item) in table.iter() {
+        let full = format!("route.{key}");
+        match key {
+            "domain" => {
+                let text = file.text(&full, item)?;
+                let folded = match text {
+                    "*" => Some(text.to_owned()),
+                    _ => Address::parse(format!("x@{text}").as_bytes(), true)
+                        .and_then(|address| address.domain_key()),
+                };
+                let what = format_args!("{text:?} is neither a domain nor \"*\"");
+                domain = Some(folded.ok_or_else(|| file.error(&item.span(), &full, what))?);
+            }
+            "to" => {
+                let text = file.text(&full, item)?;
+                let what = format_args!(
+                    "{text:?} is none of smtp:HOST:PORT, lmtp:HOST:PORT and lmtp:/PATH"
+                );
+                let target = Route::target(text);
+                to = Some(target.ok_or_else(|| file.error(&item.span(), &full, what))?);
+            }
+            "tls" => {
+                tls = match file.text(&full, item)? {
+                    "none" => RouteTls::None,
+                    "opportunistic" => RouteTls::Opportunistic,
+                    "required" => RouteTls::Required,
+                    other => {
+                        let what = format!(
+                            "{other:?} is not one of \"none\", \"opportunistic\", \"required\""
+                        );
+                        return Err(file.error(&item.span(), &full, what));
+                    }
+                };
+            }
+            "authorities" => authorities = Some(path(file, &full, item, instance)?),
+            "login" => login = Some(file.text(&full, item)?.to_owned()),
+            "password" => password = Some(file.text(&full, item)?.to_owned()),
+            _ => file.warn(&place(table, key, item), &full, config),
+        }
+    }
+    let missing = |key: &str| file.error(&span, key, "is missing");
+    let domain = domain.ok_or_else(|| missing("route.domain"))?;
+    let (protocol, host) = to.ok_or_else(|| missing("route.to"))?;
+    if tls == RouteTls::Required && authorities.is_none() {
+        return Err(missing("route.authorities"));
+    }
+    if config.routes.iter().any(|route| route.domain == domain) {
+        return Err(file.error(
+            &span,
+            "route.domain",
+            format_args!("{domain:?} has a route already"),
+        ));
+    }
+    let credentials = match (login, password) {
+        (None, None) => None,
+        (Some(login), Some(password)) => {
+            Some(Credentials { login, secret: password.into(), ..Credentials::default() })
+        }
+        (Some(_), None) => return Err(missing("route.password")),
+        (None, Some(_)) => return Err(missing("route.login")),
+    };
+    config.routes.push(Route { domain, protocol, host, tls, authorities, credentials });
+    Ok(())
 }
 
 fn tls(
@@ -400,6 +501,22 @@ fn networks(file: &File<'_>, key: &str, item: &Item) -> Result<Vec<Network>> {
         text.parse().map_err(|e: Error| file.error(&value.span(), key, e.message()))
     };
     list.iter().map(network).collect()
+}
+
+fn submission(file: &File<'_>, table: &dyn TableLike, config: &mut Config) -> Result<()> {
+    const KEY: &str = "submission.sender_rights";
+    if let Some(item) = table.get("sender_rights") {
+        config.rules.sender_rights = match file.text(KEY, item)? {
+            "login" => SenderRights::Login,
+            "envelope" => SenderRights::Envelope,
+            "header" => SenderRights::Header,
+            other => {
+                let what = format!("{other:?} is not one of \"login\", \"envelope\", \"header\"");
+                return Err(file.error(&item.span(), KEY, what));
+            }
+        };
+    }
+    numbers(file, "submission", table, &["sender_rights"], config)
 }
 
 /// Takes the numbers of a table; names what is neither a number of ours nor in `others`.

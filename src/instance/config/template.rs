@@ -59,6 +59,18 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
         ),
     }
     tls_settings(out, config)?;
+    out.push_str(
+        "\n# Where mail for other servers goes, one table for each domain. Without one it waits in the queue.\n\
+         #   domain       the recipients' domain, or \"*\" for all that have no table of their own\n\
+         #   to           smtp:HOST:PORT, lmtp:HOST:PORT or lmtp:/PATH of a socket\n\
+         #   tls          \"opportunistic\" (when it is offered; what a table has that does not say), \"required\" or\n\
+         #                \"none\"\n\
+         #   authorities  PEM file of who may vouch for HOST; needed with tls = \"required\"\n\
+         #   login, password  log in with these; under TLS, unless tls = \"none\"\n\
+         # [[route]]\n# domain = \"*\"\n# to = \"smtp:relay.example.net:587\"\n",
+    );
+    out.push_str("\n# When deliveries are repeated.\n[delivery]\n");
+    numbers(out, config, "delivery")?;
     out.push_str("\n# What is allowed.\n[policy]\n");
     out.push_str(
         "# Networks whose machines may send to everywhere without logging in, such as\n\
@@ -105,6 +117,17 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
     writeln!(out, "mechanisms = [{}]", mechanisms.join(", "))?;
     out.push_str("\n# Bounds of SMTP sessions.\n[smtp]\n");
     numbers(out, config, "smtp")?;
+    out.push_str(
+        "\n# Mail from users' programs (submission), and from whoever has logged in elsewhere.\n[submission]\n\
+         # In whose name an account may send: \"login\" (any), \"envelope\" (the reverse-path must be one of its\n\
+         # addresses or aliases) or \"header\" (From and Sender too).\n",
+    );
+    let rights = match config.rules.sender_rights {
+        crate::policy::SenderRights::Login => "login",
+        crate::policy::SenderRights::Envelope => "envelope",
+        crate::policy::SenderRights::Header => "header",
+    };
+    writeln!(out, "sender_rights = {}", quoted(rights))?;
     out.push_str("\n# Bounds of POP3 sessions.\n[pop3]\n");
     numbers(out, config, "pop3")?;
     out.push_str("\n# The files with the mail.\n[store]\n");

@@ -117,6 +117,31 @@ fn errors_name_file_line_and_key() {
             ":3: policy.plaintext_login: \"sometimes\" is not one of \"never\"",
         ),
         (
+            "hostname = \"a.b\"\n[submission]\nsender_rights = \"all\"\n",
+            ":3: submission.sender_rights: \"all\" is not one of \"login\"",
+        ),
+        ("hostname = \"a.b\"\n[[route]]\nto = \"smtp:x:25\"\n", ":2: route.domain: is missing"),
+        (
+            "hostname = \"a.b\"\n[[route]]\ndomain = \"*\"\nto = \"mx:25\"\n",
+            ":4: route.to: \"mx:25\" is none of smtp:HOST:PORT",
+        ),
+        (
+            "hostname = \"a.b\"\n[[route]]\ndomain = \"-x\"\nto = \"smtp:x:25\"\n",
+            ":3: route.domain: \"-x\" is neither a domain",
+        ),
+        (
+            "hostname = \"a.b\"\n[[route]]\ndomain = \"*\"\nto = \"smtp:x:25\"\ntls = \"required\"\n",
+            ":2: route.authorities: is missing",
+        ),
+        (
+            "hostname = \"a.b\"\n[[route]]\ndomain = \"*\"\nto = \"smtp:x:25\"\nlogin = \"me\"\n",
+            ":2: route.password: is missing",
+        ),
+        (
+            "hostname = \"a.b\"\n[[route]]\ndomain = \"X.test\"\nto = \"smtp:x:25\"\n[[route]]\ndomain = \"x.test.\"\nto = \"lmtp:/x\"\n",
+            ":5: route.domain: \"x.test\" has a route already",
+        ),
+        (
             "hostname = \"a.b\"\n[policy]\nrelay_networks = \"10.0.0.0/8\"\n",
             ":3: policy.relay_networks: must be a list of networks, not a text",
         ),

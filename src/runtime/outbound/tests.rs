@@ -1,0 +1,1 @@
+//! Deliveries against servers that behave as told.

@@ -1,0 +1,456 @@
+//! Mail that leaves: whole engines on loopback against each other, and against servers that behave as told.
+
+#![allow(clippy::disallowed_methods, missing_docs)]
+
+#[path = "support/client.rs"]
+#[allow(dead_code)]
+mod client;
+#[path = "support/house.rs"]
+#[allow(dead_code)]
+mod house;
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use client::Client;
+use house::{House, PASSWORD, port};
+use posthouse::engine::{Engine, Event, Options};
+use posthouse::instance::Config;
+use posthouse::store::{MailboxId, RecipientState};
+use posthouse::vfs::os::OsFs;
+
+/// What an engine said, one line an event.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Heard {
+    fn options(&self) -> Options {
+        let lines = Arc::clone(&self.0);
+        Options {
+            events: Some(Arc::new(move |event: &Event<'_>| {
+                let line = match *event {
+                    Event::MessageAccepted { id, from, local, remote, session, .. } => {
+                        format!(
+                            "{id} accepted from {from} local {local} remote {remote} session {session}"
+                        )
+                    }
+                    Event::Delivery { id, address, outcome, attempts, answer, .. } => {
+                        format!("{id} {} {address} {attempts} {answer}", outcome.name())
+                    }
+                    Event::SessionBegun { session, service, .. } => {
+                        format!("session {session} {service} begun")
+                    }
+                    Event::SessionEnded { session, reason, messages, refused, .. } => {
+                        format!("session {session} {reason} {messages} {refused}")
+                    }
+                    _ => return,
+                };
+                lines.lock().unwrap().push(line);
+            })),
+            ..Options::default()
+        }
+    }
+
+    /// Waits for a line with all of these words.
+    #[track_caller]
+    fn wait(&self, words: &[&str]) -> String {
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            let lines = self.0.lock().unwrap().clone();
+            let found = lines.iter().find(|line| words.iter().all(|word| line.contains(word)));
+            if let Some(line) = found {
+                return line.clone();
+            }
+            assert!(Instant::now() < until, "no {words:?} in {lines:#?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn about(&self, id: &str) -> Vec<String> {
+        let lines = self.0.lock().unwrap();
+        lines.iter().filter(|line| line.starts_with(id)).cloned().collect()
+    }
+}
+
+/// Makes the house's mail leave to `to`, with quick repetitions.
+fn route(house: &House, domain: &str, to: &str, more: &str) {
+    let file = house.path().join("posthouse.toml");
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    text.push_str(&format!("\n[[route]]\ndomain = \"{domain}\"\nto = \"{to}\"\n{more}\n"));
+    std::fs::write(&file, text).unwrap();
+    for (key, value) in [
+        ("delivery.first_retry_seconds", "1"),
+        ("delivery.longest_retry_seconds", "1"),
+        ("policy.relay_networks", "[\"127.0.0.0/8\"]"),
+    ] {
+        Config::set(&OsFs::new(), &house.path(), key, value).unwrap();
+    }
+}
+
+fn send(engine: &Engine, from: &str, to: &[&str], message: &str) -> String {
+    let mut client = Client::connect(port(engine, "smtp"));
+    client.reply();
+    client.command("EHLO client.example.test", "250 ");
+    client.command(&format!("MAIL FROM:<{from}>"), "250 ");
+    for to in to {
+        client.command(&format!("RCPT TO:<{to}>"), "250 ");
+    }
+    client.command("DATA", "354 ");
+    client.send(message.replace("\r\n.", "\r\n.."));
+    let id = client
+        .command(".", "250 2.0.0 Queued as ")
+        .remove(0)
+        .rsplit(' ')
+        .next()
+        .unwrap()
+        .to_owned();
+    client.command("QUIT", "221 ");
+    id
+}
+
+/// The bytes of the newest message in a user's INBOX.
+fn newest(engine: &Engine, user: &str) -> Vec<u8> {
+    let address = format!("{user}@example.test");
+    let rows = engine.mailbox_list(&address, MailboxId::INBOX, 0, 1000).unwrap();
+    let mut reader = engine.message(rows.last().expect("a message").message).unwrap();
+    let mut all = vec![0; usize::try_from(reader.len()).unwrap()];
+    let mut at = 0;
+    while at < all.len() {
+        at += reader.read_at(at as u64, &mut all[at..]).unwrap();
+    }
+    all
+}
+
+const MESSAGE: &str = "Subject: hello\r\nFrom: a@else.test\r\n\r\n.dot\r\n..two\r\n\r\n.\tend\r\n";
+
+#[test]
+fn a_message_is_followed_by_its_queue_id_from_one_engine_into_a_mailbox_of_another() {
+    for service in ["lmtp", "smtp"] {
+        let (near, far) = (House::new(), House::new());
+        far.set_up(&[service]);
+        let heard_there = Heard::default();
+        let there = far.open(&["user1", "user2"], heard_there.options());
+        there.start().unwrap();
+        near.set_up_for("near.test", &["smtp"]);
+        let to = format!("{service}:{}", port(&there, service));
+        route(&near, "example.test", &to, "");
+        let heard = Heard::default();
+        let here = near.open(&[], heard.options());
+        here.start().unwrap();
+        let to = ["user1@example.test", "nobody@example.test", "user2@example.test"];
+        let id = send(&here, "a@else.test", &to, MESSAGE);
+        heard.wait(&[&id, "delivered user1@example.test 1 250"]);
+        heard.wait(&[&id, "failed nobody@example.test 1 550 5.1.1 No such user here"]);
+        heard.wait(&[&id, "delivered user2@example.test 1 250"]);
+        let lines = heard.about(&id);
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert!(lines[0].contains("accepted from a@else.test local 0 remote 3 session 1"));
+        heard.wait(&["session 1 smtp begun"]);
+        heard.wait(&["session 1 quit 1 0"]);
+        heard_there.wait(&[&format!("session 1 {service} begun")]);
+        heard_there.wait(&["accepted from a@else.test local 2 remote 0 session 1"]);
+        let stats = here.stats();
+        assert_eq!((stats.delivered, stats.failed, stats.smtp.messages), (2, 1, 1));
+        for user in ["user1", "user2"] {
+            let got = String::from_utf8(newest(&there, user)).unwrap();
+            assert!(
+                got.starts_with("Return-Path: <a@else.test>\r\nReceived: from mail.example.test")
+            );
+            assert_eq!(got.matches("Return-Path").count(), 1);
+            assert_eq!(got.matches("Received: ").count(), 2);
+            assert!(
+                got.contains(&format!(
+                    "with {} id ",
+                    if service == "lmtp" { "LMTPS" } else { "ESMTPS" }
+                )),
+                "{got}"
+            );
+            assert!(got.ends_with(MESSAGE), "{got}");
+        }
+        let entry = here.queue_list(None, 10).unwrap().remove(0);
+        assert_eq!(entry.message.to_string(), id);
+        assert_eq!(entry.recipients.len(), 1);
+        assert!(matches!(entry.recipients[0].state, RecipientState::Failed { attempts: 1, .. }));
+        assert_eq!(entry.recipients[0].answer, b"550 5.1.1 No such user here");
+    }
+}
+
+/// A server that says what it is told to. Each connection gets the next script: (what a line begins with, what is
+/// said); what nobody wrote down is answered 250.
+struct Server {
+    address: SocketAddr,
+    seen: Receiver<String>,
+}
+
+type Script = Vec<(&'static str, &'static str)>;
+
+impl Server {
+    fn new(scripts: Vec<Script>) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (sender, seen) = channel();
+        std::thread::spawn(move || {
+            for (number, script) in scripts.into_iter().enumerate() {
+                let Ok((stream, _)) = listener.accept() else { return };
+                let sender = sender.clone();
+                std::thread::spawn(move || serve(stream, script, number, &sender));
+            }
+        });
+        Server { address, seen }
+    }
+
+    /// Everything that was said until this line came, which is the last of it.
+    #[track_caller]
+    fn until(&self, end: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            let line = self.seen.recv_timeout(Duration::from_secs(20));
+            let line = line.unwrap_or_else(|_| panic!("no {end:?} behind {all:#?}"));
+            let done = line.ends_with(end);
+            all.push(line);
+            if done {
+                return all;
+            }
+        }
+    }
+}
+
+/// Says `script`'s answers; each is used once, in order of the lines that fit. `!` closes without a word.
+fn serve(mut stream: TcpStream, mut script: Script, number: usize, seen: &Sender<String>) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut say = |text: &str| stream.write_all(format!("{text}\r\n").as_bytes()).is_ok();
+    if !say("220 far.test ready") {
+        return;
+    }
+    let mut data = false;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).unwrap_or(0) == 0 {
+            let _ = seen.send(format!("{number} gone"));
+            return;
+        }
+        let line = line.trim_end();
+        let _ = seen.send(format!("{number} {line}"));
+        if data && line != "." {
+            continue;
+        }
+        let place = script.iter().position(|(begin, _)| line.starts_with(begin));
+        let answer = match place {
+            Some(place) => script.remove(place).1,
+            None if line.starts_with("DATA") => "354 go",
+            None => "250 2.0.0 good",
+        };
+        if answer == "!" {
+            return;
+        }
+        data = answer.starts_with("354");
+        if !say(answer) || line == "QUIT" {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_recipient_that_is_refused_for_now_is_tried_again_and_the_others_are_not() {
+    let far = Server::new(vec![vec![
+        ("RCPT TO:<b@", "451 4.2.1 later"),
+        ("RCPT TO:<c@", "550 5.1.1 never"),
+    ]]);
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "elsewhere.test", &format!("smtp:{}", far.address), "tls = \"none\"");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let to = ["a@elsewhere.test", "b@elsewhere.test", "c@elsewhere.test"];
+    let id = send(&here, "s@else.test", &to, MESSAGE);
+    heard.wait(&[&id, "delivered a@elsewhere.test 1 250 2.0.0 good"]);
+    heard.wait(&[&id, "deferred b@elsewhere.test 1 451 4.2.1 later"]);
+    heard.wait(&[&id, "failed c@elsewhere.test 1 550 5.1.1 never"]);
+    // The second attempt, on the same connection, names b alone.
+    heard.wait(&[&id, "delivered b@elsewhere.test 2 250"]);
+    let said = far.until(".");
+    let said = [said, far.until(".")].concat();
+    let rcpt: Vec<&String> = said.iter().filter(|line| line.contains("RCPT")).collect();
+    assert_eq!(rcpt.len(), 4, "{said:#?}");
+    assert!(rcpt[3].starts_with("0 RCPT TO:<b@"));
+    let received = said.iter().position(|l| l.starts_with("0 Received:")).unwrap();
+    assert!(!said.iter().any(|l| l.contains("Return-Path")), "it is not relayed");
+    assert_eq!(said[received + 5..received + 9].len(), 4);
+    // What failed stays to be seen.
+    let entry = here.queue_list(None, 10).unwrap().remove(0);
+    assert_eq!(entry.recipients.len(), 1);
+    assert_eq!(entry.recipients[0].address, b"c@elsewhere.test");
+    assert_eq!(entry.recipients[0].answer, b"550 5.1.1 never");
+    assert_eq!((here.stats().delivered, here.stats().deferred, here.stats().failed), (2, 1, 1));
+}
+
+#[test]
+fn several_messages_go_over_one_connection() {
+    let far = Server::new(vec![Vec::new()]);
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "*", &format!("smtp:{}", far.address), "");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    for number in 0..5 {
+        let id = send(&here, "s@else.test", &[&format!("u{number}@elsewhere.test")], MESSAGE);
+        heard.wait(&[&id, "delivered"]);
+    }
+    assert!(here.queue_list(None, 10).unwrap().is_empty());
+    here.stop().unwrap();
+    let said = far.until("QUIT");
+    assert!(said.iter().all(|line| line.starts_with("0 ")), "{said:#?}");
+    assert_eq!(said.iter().filter(|line| line.contains("EHLO")).count(), 1);
+    assert_eq!(said.iter().filter(|line| line.contains("MAIL FROM:")).count(), 5);
+}
+
+#[test]
+fn a_connection_lost_behind_the_dot_is_tried_again_with_the_same_message() {
+    let far = Server::new(vec![vec![(".", "!")], Vec::new()]);
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "*", &format!("smtp:{}", far.address), "");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let id = send(&here, "s@else.test", &["u@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "deferred u@elsewhere.test 1 421 4.4.2"]);
+    heard.wait(&[&id, "delivered u@elsewhere.test 2 250"]);
+    assert!(here.queue_list(None, 10).unwrap().is_empty());
+}
+
+#[test]
+fn attempts_and_the_time_of_the_next_survive_a_restart() {
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    route(&near, "*", &format!("smtp:{nobody}"), "");
+    Config::set_all(
+        &OsFs::new(),
+        &near.path(),
+        &[("delivery.first_retry_seconds", "3000"), ("delivery.longest_retry_seconds", "3000")],
+    )
+    .unwrap();
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let id = send(&here, "s@else.test", &["u@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "deferred u@elsewhere.test 1 cannot connect to"]);
+    let before = here.queue_list(None, 10).unwrap();
+    here.close().unwrap();
+    drop(here);
+    let again = Heard::default();
+    let here = near.open(&[], again.options());
+    here.start().unwrap();
+    assert_eq!(here.queue_list(None, 10).unwrap(), before);
+    let RecipientState::Deferred { attempts: 1, next } = before[0].recipients[0].state else {
+        panic!("{before:?}")
+    };
+    assert!(next - before[0].envelope.received > 2_900_000);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(again.about(&id), Vec::<String>::new(), "not before its time");
+}
+
+#[test]
+fn without_a_route_mail_waits() {
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "other.test", "smtp:127.0.0.1:9", "");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let id = send(&here, "s@else.test", &["u@elsewhere.test"], MESSAGE);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(heard.about(&id).len(), 1);
+    assert_eq!(here.queue_list(None, 10).unwrap()[0].recipients[0].state, RecipientState::Remote);
+}
+
+#[test]
+fn a_route_logs_in_and_goes_under_tls_when_it_must() {
+    let (near, far) = (House::new(), House::new());
+    far.set_up(&["submission"]);
+    let heard_there = Heard::default();
+    let there = far.open(&["user1"], heard_there.options());
+    there.start().unwrap();
+    near.set_up(&["smtp"]);
+    let to = format!("smtp:localhost:{}", port(&there, "submission").port());
+    route(
+        &near,
+        "*",
+        &to,
+        &format!("tls = \"opportunistic\"\nlogin = \"user1\"\npassword = \"{PASSWORD}\""),
+    );
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    here.alias_add(&posthouse::directory::Alias {
+        address: "out@example.test".to_owned(),
+        targets: vec!["x@elsewhere.test".to_owned()],
+    })
+    .unwrap();
+    let id = send(&here, "user1@example.test", &["out@example.test"], MESSAGE);
+    heard.wait(&[&id, "delivered x@elsewhere.test 1 250 2.0.0 Queued as"]);
+    heard_there.wait(&["accepted from user1@example.test local 0 remote 1"]);
+    let there_id = there.queue_list(None, 1).unwrap()[0].message;
+    let mut reader = there.message(there_id).unwrap();
+    let mut head = vec![0; 600];
+    let read = reader.read_at(0, &mut head).unwrap();
+    let head = String::from_utf8_lossy(&head[..read]).into_owned();
+    assert!(head.contains("(using TLS1.3 with cipher TLS_"), "{head}");
+    assert!(head.contains("with ESMTPSA id "), "{head}");
+}
+
+#[test]
+fn a_large_message_arrives_octet_by_octet() {
+    let (near, far) = (House::new(), House::new());
+    far.set_up(&["smtp"]);
+    let there = far.open(&["user1"], Options::default());
+    there.start().unwrap();
+    near.set_up_for("near.test", &["smtp"]);
+    route(&near, "*", &format!("smtp:{}", port(&there, "smtp")), "");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let body: String = (0..40_000).map(|n| format!(".line {n}\r\n..\r\n")).collect();
+    let sent = format!("{MESSAGE}{body}");
+    let id = here.submit("a@else.test", &["user1@example.test"], sent.as_bytes()).unwrap();
+    heard.wait(&[&id.to_string(), "delivered user1@example.test 1 250"]);
+    let got = newest(&there, "user1");
+    assert!(got.ends_with(sent.as_bytes()));
+}
+
+#[test]
+fn a_route_that_demands_tls_gives_mail_to_nobody_but_the_host_it_means() {
+    let (near, far) = (House::new(), House::new());
+    far.set_up(&["smtp"]);
+    let there = far.open(&["user1"], Options::default());
+    there.start().unwrap();
+    for (authority, outcome) in [(&far, "delivered"), (&near, "deferred")] {
+        let near = House::new();
+        near.set_up_for("near.test", &["smtp"]);
+        let authorities = match std::ptr::eq(authority, &far) {
+            true => far.certificate(&there),
+            // Its own: that has not signed the other's certificate.
+            false => near.path().join("tls/certificate.pem"),
+        };
+        let to = format!("smtp:{}", port(&there, "smtp"));
+        let more = format!("tls = \"required\"\nauthorities = '{}'", authorities.display());
+        route(&near, "*", &to, &more);
+        let heard = Heard::default();
+        let here = near.open(&[], heard.options());
+        assert!(authorities.exists(), "{authorities:?}");
+        here.start().unwrap();
+        let id = send(&here, "s@else.test", &["user1@example.test"], MESSAGE);
+        let line = heard.wait(&[&id, &format!("{outcome} user1@example.test 1 ")]);
+        assert_eq!(
+            line.contains("454 4.7.5 TLS handshake failed"),
+            outcome == "deferred",
+            "{line}"
+        );
+    }
+}

@@ -271,7 +271,8 @@ extern "C" {
 
 /**
  * Event: a message is on disk and acknowledged. message_id, size, local, remote; address is the
- * reverse-path, peer where it came from, empty for ph_engine_submit.
+ * reverse-path, peer where it came from, empty for ph_engine_submit; session, 0 for
+ * ph_engine_submit.
  */
 #define PH_EVENT_MESSAGE_ACCEPTED 2
 
@@ -319,6 +320,38 @@ extern "C" {
  */
 #define PH_EVENT_INDEX_REPAIRED 12
 
+/**
+ * Event: an SMTP, submission or LMTP session has begun. session is its number, name the service
+ * ("smtp", "submission", "lmtp"), peer who speaks.
+ */
+#define PH_EVENT_SESSION_BEGUN 13
+
+/**
+ * Event: a session has ended. session, name and peer as when it began; address is the reason:
+ * "quit", "closed" (by this side), "lost" (by the other, without QUIT). local is how many messages
+ * were accepted, remote how many recipients refused.
+ */
+#define PH_EVENT_SESSION_ENDED 14
+
+/**
+ * Event: the other server has a queued message for a recipient. message_id; address is the
+ * recipient, peer the server, name what it answered, code how many attempts it took.
+ */
+#define PH_EVENT_DELIVERED 15
+
+/**
+ * Event: a queued message could not be delivered to a recipient now. As PH_EVENT_DELIVERED;
+ * time_ms is when it is tried again at the earliest. When the server could not be asked, name says
+ * why.
+ */
+#define PH_EVENT_DEFERRED 16
+
+/**
+ * Event: a queued message will not be delivered to a recipient. As PH_EVENT_DELIVERED. The entry
+ * stays in the queue, the recipient as PH_RECIPIENT_FAILED.
+ */
+#define PH_EVENT_FAILED 17
+
 /** A recipient waits for delivery to another server. */
 #define PH_RECIPIENT_REMOTE 1
 
@@ -327,6 +360,12 @@ extern "C" {
 
 /** A recipient is held by an operator. */
 #define PH_RECIPIENT_HELD 3
+
+/** A recipient was tried, or is to wait on the sender's wish, and is tried (again) later. */
+#define PH_RECIPIENT_DEFERRED 4
+
+/** A recipient will not get the message; the entry is kept so that somebody learns of it. */
+#define PH_RECIPIENT_FAILED 5
 
 /** The number of every account's INBOX. */
 #define PH_MAILBOX_INBOX 1
@@ -1054,11 +1093,15 @@ typedef struct ph_event {
     ph_bytes address;
     /** The other side's address and port. */
     ph_bytes peer;
+    /** The session's number, from 1 since the engine was opened; 0 when there is none. */
+    uint64_t session;
+    /** An instant in milliseconds since 1970, as the kind says. */
+    uint64_t time_ms;
 } ph_event;
 
 /** Begins a ph_event: its size, and zero everywhere else. */
 #define PH_EVENT_INIT { \
-    (uint32_t)sizeof(ph_event), 0, 0, 0, 0, 0, 0, 0, { 0, 0 }, { 0, 0 }, { 0, 0 } \
+    (uint32_t)sizeof(ph_event), 0, 0, 0, 0, 0, 0, 0, { 0, 0 }, { 0, 0 }, { 0, 0 }, 0, 0 \
 }
 
 /**

@@ -13,7 +13,7 @@
  * Engine   A ph_engine opens an instance (a directory made by ph_instance_setup) and, when
  *          started, owns listeners, threads, TLS, queue and mailboxes. Several may live in one
  *          process.
- * Session  A ph_smtp_server or ph_pop3_server is one connection's protocol and nothing else. The
+ * Session  A ph_smtp_server, ph_smtp_client or ph_pop3_server is one connection's protocol alone. The
  *          host owns sockets, clock and storage: it feeds octets, answers events, and writes out
  *          what is pending.
  *
@@ -480,6 +480,12 @@ extern "C" {
 /** Session dialect: mail from users' programs, AUTH is needed before MAIL (RFC 6409). */
 #define PH_SMTP_DIALECT_SUBMISSION 1
 
+/**
+ * Session dialect: local delivery, LHLO and a reply for each recipient at a message's end (RFC
+ * 2033). Not for port 25.
+ */
+#define PH_SMTP_DIALECT_LMTP 2
+
 /** Connection: TLS is on. */
 #define PH_OFFER_TLS 1
 
@@ -520,8 +526,8 @@ extern "C" {
 #define PH_SMTP_CONNECT 10
 
 /**
- * Session: HELO or EHLO (PH_SMTP_FLAG_EXTENDED); data is what the peer calls itself. Answer:
- * accept or reply.
+ * Session: HELO, EHLO or LHLO (the last two: PH_SMTP_FLAG_EXTENDED); data is what the peer calls
+ * itself. Answer: accept or reply.
  */
 #define PH_SMTP_HELLO 11
 
@@ -536,11 +542,15 @@ extern "C" {
 
 /**
  * Session: MAIL; address is the reverse-path, empty for the null path; size is the announced size
- * or 0; flags. Answer: accept or reply.
+ * or 0; flags; parameters are those that must be passed on; hold_seconds, hold_until. Answer:
+ * accept or reply.
  */
 #define PH_SMTP_MAIL 14
 
-/** Session: RCPT; address is the forward-path. Answer: accept or reply. */
+/**
+ * Session: RCPT; address is the forward-path; parameters are those that must be passed on. Answer:
+ * accept or reply.
+ */
 #define PH_SMTP_RCPT 15
 
 /** Session: a message is about to begin. Answer: accept or reply. */
@@ -549,7 +559,11 @@ extern "C" {
 /** Session: data is a piece of the message, dots removed, CR LF kept. No answer. */
 #define PH_SMTP_DATA_CHUNK 17
 
-/** Session: the message is whole and has size octets. Answer, when it is safe: accept or reply. */
+/**
+ * Session: the message is whole and has size octets. Answer, when it is safe: accept or reply; in
+ * LMTP for each of the recipients by ph_smtp_server_reply_recipient, or once for all by accept or
+ * reply.
+ */
 #define PH_SMTP_DATA_END 18
 
 /**
@@ -560,6 +574,29 @@ extern "C" {
 
 /** Session: QUIT; the reply is pending. No answer. */
 #define PH_SMTP_QUIT 20
+
+/**
+ * Session: VRFY; data is what is asked for, flags say PH_SMTP_FLAG_SMTPUTF8 when the answer may be
+ * UTF-8. Answer: accept (252) or reply.
+ */
+#define PH_SMTP_VERIFY 21
+
+/** Session: EXPN; as PH_SMTP_VERIFY. */
+#define PH_SMTP_EXPAND 22
+
+/**
+ * Session: ETRN; data is the node (RFC 1985 5): a domain, behind @ with its subdomains, behind # a
+ * queue. Answer: accept (250) or reply.
+ */
+#define PH_SMTP_ETRN 23
+
+/**
+ * Session: XCLIENT; the connection is in truth that of another client. parameters are what the
+ * proxy says (NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT, values in xtext); address is
+ * ADDR, login is LOGIN, which makes the session authenticated. Answer: accept greets the client;
+ * reply with 421 or 554 turns it away.
+ */
+#define PH_SMTP_FORWARDED 24
 
 /** Session: CRAM-MD5 begins and needs a nonce. Answer: ph_smtp_server_auth_nonce. */
 #define PH_SMTP_AUTH_NONCE 30
@@ -600,6 +637,12 @@ extern "C" {
 
 /** Event flag: MAIL carried SMTPUTF8 (RFC 6531). */
 #define PH_SMTP_FLAG_SMTPUTF8 8
+
+/** Event flag: MAIL carried BODY=BINARYMIME (RFC 3030): the message may hold any octets. */
+#define PH_SMTP_FLAG_BINARY 16
+
+/** Event flag: MAIL carried REQUIRETLS (RFC 8689). */
+#define PH_SMTP_FLAG_REQUIRETLS 32
 
 /** Event flag: the client has proved that it knows the password. */
 #define PH_SMTP_FLAG_PROVED 256
@@ -1184,11 +1227,11 @@ typedef struct ph_stats {
 typedef struct ph_listener_row {
     /** sizeof(ph_listener_row). */
     uint32_t struct_size;
-    /** The port that it really has. */
+    /** The port that it really has; 0 for a Unix socket. */
     uint32_t port;
-    /** Its name: smtp, smtps, submission, submissions, pop3, pop3s. */
+    /** Its name: smtp, smtps, submission, submissions, lmtp, pop3, pop3s. */
     ph_bytes name;
-    /** Its address without port, for instance 127.0.0.1 or ::1. */
+    /** Its address without port, for instance 127.0.0.1 or ::1, or the path of a Unix socket. */
     ph_bytes address;
 } ph_listener_row;
 
@@ -1851,11 +1894,37 @@ typedef struct ph_smtp_server_options {
     uint32_t data_timeout_ms;
     /** Must be 0. */
     uint32_t reserved;
+    /** PH_SMTP_EXTENSION_... added up. */
+    uint32_t extensions;
+    /** PH_SMTP_LOOKUP_... for VRFY. 0: PH_SMTP_LOOKUP_UNTOLD. */
+    uint32_t vrfy;
+    /** PH_SMTP_LOOKUP_... for EXPN. 0: PH_SMTP_LOOKUP_WITHHELD. */
+    uint32_t expn;
+    /**
+     * Most different domains of a transaction's recipients. 0: they are not counted. Over: 452
+     * 4.5.3.
+     */
+    uint32_t max_recipient_domains;
+    /**
+     * With PH_SMTP_EXTENSION_DELIVERBY: the least seconds of BY with mode R; 0: none is announced.
+     */
+    uint32_t deliver_by_least;
+    /**
+     * FUTURERELEASE (RFC 4865), in PH_SMTP_DIALECT_SUBMISSION: most seconds of HOLDFOR. 0: it is
+     * not offered.
+     */
+    uint32_t hold_seconds;
+    /**
+     * FUTURERELEASE: latest HOLDUNTIL, in seconds since 1970-01-01T00:00:00Z. 0: it is not
+     * offered.
+     */
+    uint64_t hold_until;
 } ph_smtp_server_options;
 
 /** Begins a ph_smtp_server_options: its size, and zero everywhere else. */
 #define PH_SMTP_SERVER_OPTIONS_INIT { \
-    (uint32_t)sizeof(ph_smtp_server_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
+    (uint32_t)sizeof(ph_smtp_server_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+    0, 0, 0 \
 }
 
 /**
@@ -1887,12 +1956,26 @@ typedef struct ph_smtp_event {
     ph_bytes password;
     /** On whose behalf to act, UTF-8; empty: the login name's own. */
     ph_bytes authorization;
+    /**
+     * The parameters that the next hop must hear of, as ASCII text with a space between: RET,
+     * ENVID, BY, MT-PRIORITY, REQUIRETLS of MAIL (RFC 3461, 2852, 6710, 8689), NOTIFY, ORCPT of
+     * RCPT (RFC 3461, 6533). They are checked and have one form.
+     */
+    ph_bytes parameters;
+    /** MAIL carried HOLDFOR (RFC 4865): seconds from now before which the message may not leave. */
+    uint64_t hold_seconds;
+    /** MAIL carried HOLDUNTIL (RFC 4865): that instant, in seconds since 1970-01-01T00:00:00Z. */
+    uint64_t hold_until;
+    /** LMTP, PH_SMTP_DATA_END: how many recipients wait for a reply. */
+    uint32_t recipients;
+    /** Always 0. */
+    uint32_t reserved2;
 } ph_smtp_event;
 
 /** Begins a ph_smtp_event: its size, and zero everywhere else. */
 #define PH_SMTP_EVENT_INIT { \
     (uint32_t)sizeof(ph_smtp_event), 0, 0, 0, 0, { 0, 0 }, { 0, 0 }, { 0, 0 }, { 0, 0 }, \
-    { 0, 0 } \
+    { 0, 0 }, { 0, 0 }, 0, 0, 0, 0 \
 }
 
 /**
@@ -3555,6 +3638,24 @@ ph_status ph_smtp_server_tls_started(ph_smtp_server *session,
                                      uint32_t offer,
                                      const uint8_t *unread,
                                      size_t unread_len);
+
+/**
+ * In LMTP, answers PH_SMTP_DATA_END for the next accepted recipient, in the order of their RCPT.
+ *
+ * Behaviour: the event is answered when every recipient has its reply; ph_smtp_server_accept and
+ * ph_smtp_server_reply stand for all that have none yet. A code of class 2 says that the message
+ * is safe for this recipient. In the other dialects it is ph_smtp_server_reply.
+ * Parameters: session; code, enhanced, text as for ph_smtp_server_reply.
+ * Returns: PH_OK or an error.
+ * Errors: as for ph_smtp_server_reply.
+ * Ownership: everything is copied before the call returns.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_smtp_server_reply_recipient(ph_smtp_server *session,
+                                         uint32_t code,
+                                         ph_bytes enhanced,
+                                         ph_bytes text);
 
 /**
  * Says that the peer will send nothing more. Step afterwards.

@@ -6,6 +6,8 @@ use std::path::Path;
 
 #[path = "../fuzz/scenarios/address.rs"]
 mod address;
+#[path = "../fuzz/scenarios/certificate.rs"]
+mod certificate;
 #[path = "../fuzz/scenarios/checkpoint.rs"]
 mod checkpoint;
 #[path = "../fuzz/scenarios/export.rs"]
@@ -14,8 +16,12 @@ mod export;
 mod format;
 #[path = "../fuzz/scenarios/header.rs"]
 mod header;
+#[path = "../fuzz/scenarios/parameter.rs"]
+mod parameter;
 #[path = "../fuzz/scenarios/pop3_server.rs"]
 mod pop3_server;
+#[path = "../fuzz/scenarios/proxy.rs"]
+mod proxy;
 #[path = "../fuzz/scenarios/record.rs"]
 mod record;
 #[path = "../fuzz/scenarios/reply.rs"]
@@ -79,6 +85,16 @@ fn address_corpus_holds() {
 }
 
 #[test]
+fn proxy_corpus_holds() {
+    replay("proxy", proxy::run);
+}
+
+#[test]
+fn certificate_corpus_holds() {
+    replay("certificate", certificate::run);
+}
+
+#[test]
 fn header_corpus_holds() {
     replay("header", header::run);
 }
@@ -106,4 +122,9 @@ fn format_corpus_holds() {
 #[test]
 fn checkpoint_corpus_holds() {
     replay("checkpoint", checkpoint::run);
+}
+
+#[test]
+fn parameter_corpus_holds() {
+    replay("parameter", parameter::run);
 }

@@ -7,6 +7,7 @@ use super::engine::{self, ph_engine};
 use super::record::Record;
 use super::status::{ph_error, ph_status};
 use crate::engine::Listening;
+use crate::instance::config::ListenAddress;
 
 /// Goes through listeners. Made by ph_listener_list, ended by ph_listener_free.
 pub struct ph_listener_cursor(Exclusive<Cursor<Listening>>);
@@ -17,11 +18,11 @@ pub struct ph_listener_cursor(Exclusive<Cursor<Listening>>);
 pub struct ph_listener_row {
     /// sizeof(ph_listener_row).
     pub struct_size: u32,
-    /// The port that it really has.
+    /// The port that it really has; 0 for a Unix socket.
     pub port: u32,
-    /// Its name: smtp, smtps, submission, submissions, pop3, pop3s.
+    /// Its name: smtp, smtps, submission, submissions, lmtp, pop3, pop3s.
     pub name: ph_bytes,
-    /// Its address without port, for instance 127.0.0.1 or ::1.
+    /// Its address without port, for instance 127.0.0.1 or ::1, or the path of a Unix socket.
     pub address: ph_bytes,
 }
 
@@ -78,10 +79,13 @@ pub unsafe extern "C" fn ph_listener_next(
         unsafe {
             cursor::next(cursor.as_ref().map(|c| &c.0), row, |listening, cursor| ph_listener_row {
                 struct_size: 0,
-                port: u32::from(listening.address.port()),
+                port: listening.address.tcp().map_or(0, |address| u32::from(address.port())),
                 name: ph_bytes::new(listening.config.name.as_bytes()),
                 address: {
-                    cursor.text = listening.address.ip().to_string();
+                    cursor.text = match &listening.address {
+                        ListenAddress::Tcp(address) => address.ip().to_string(),
+                        path => path.to_string(),
+                    };
                     ph_bytes::new(cursor.text.as_bytes())
                 },
             })

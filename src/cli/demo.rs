@@ -174,7 +174,7 @@ impl Demo {
             listening
                 .iter()
                 .find(|l| l.config.name == name)
-                .map(|l| l.address)
+                .and_then(|l| l.address.tcp())
                 .ok_or_else(|| Failure::new(format_args!("listener {name} does not serve")))
         };
         let (smtp, submission, pop3) = (address("smtp")?, address("submission")?, address("pop3")?);

@@ -85,13 +85,15 @@ pub fn run(args: Args) -> Outcome {
 
 /// Looks whether a listener could listen now; an error names the next free port.
 pub fn probe(listener: &ListenerConfig, all: &[ListenerConfig]) -> Outcome {
-    let Err(e) = TcpListener::bind(listener.address) else { return Ok(()) };
+    // A Unix socket's place is looked at when it is bound.
+    let Some(address) = listener.address.tcp() else { return Ok(()) };
+    let Err(e) = TcpListener::bind(address) else { return Ok(()) };
     let problem = match e.kind() {
         io::ErrorKind::AddrInUse => "the port is in use".to_owned(),
         _ => e.to_string(),
     };
-    let free = alternatives(listener.address)
-        .find(|a| !all.iter().any(|l| l.address == *a) && TcpListener::bind(a).is_ok());
+    let free = alternatives(address)
+        .find(|a| !all.iter().any(|l| l.address.tcp() == Some(*a)) && TcpListener::bind(a).is_ok());
     let hint = free.map_or_else(String::new, |address| format!("; {address} is free"));
     Err(Failure::new(format_args!(
         "listener {}: cannot listen on {}: {problem}{hint}",

@@ -4,7 +4,6 @@
 //! [`Engine::stop`] drains; [`Engine::close`] lets go. Several engines live in one process, each starts and
 //! stops as often as wanted. Every method may be called from any thread.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +12,7 @@ use crate::codec::address::Address;
 use crate::delivery::{self, RouteTls, Routes};
 use crate::directory::{Account, Alias, Directory, NewAccount};
 use crate::error::{Error, Kind, Result};
-use crate::instance::config::TlsConfig;
+use crate::instance::config::{ListenAddress, TlsConfig};
 use crate::instance::{Config, ListenerConfig};
 use crate::mailbox::Mailboxes;
 use crate::policy::defence::Lockout;
@@ -88,8 +87,8 @@ pub fn repair(
 pub struct Listening {
     /// As configured.
     pub config: ListenerConfig,
-    /// The address with the port it really has.
-    pub address: SocketAddr,
+    /// Where it listens, with the port it really has.
+    pub address: ListenAddress,
 }
 
 /// Figures of one service since the engine was opened.
@@ -266,7 +265,7 @@ impl Engine {
         *self.running.lock() = Some(Running { control, server });
         let listeners = self.listeners();
         drop(turn);
-        for Listening { config, address } in listeners {
+        for Listening { config, address } in &listeners {
             self.shared.emit(&Event::Listening { name: config.name, address });
         }
         Ok(())
@@ -374,7 +373,7 @@ impl Engine {
             .server
             .listening()
             .iter()
-            .map(|(config, address)| Listening { config: config.clone(), address: *address })
+            .map(|(config, address)| Listening { config: config.clone(), address: address.clone() })
             .collect()
     }
 

@@ -14,7 +14,6 @@
 //! Errors are of kind `Config` and read `FILE:LINE: KEY: what is wrong`.
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::delivery::{Route, Schedule};
@@ -28,12 +27,15 @@ use crate::vfs::{self, Fs};
 
 mod edit;
 mod key;
+pub mod listener;
 mod read;
 mod template;
 #[cfg(test)]
 mod tests;
 pub mod tls;
 
+pub(super) use listener::check_listeners;
+pub use listener::{LISTENERS, ListenAddress, ListenerConfig, Protocol, TlsMode, parse_listener};
 pub(super) use template::template;
 pub use tls::{CertificateFiles, ClientCertificate, TlsConfig};
 
@@ -45,120 +47,6 @@ const FILE_BYTES: u64 = 1 << 20;
 
 /// Most routes of an instance.
 pub const ROUTES: usize = 1000;
-
-/// Most listeners of an instance.
-pub const LISTENERS: usize = 64;
-
-/// What a listener speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// `smtp`: mail from other servers, STARTTLS offered.
-    Smtp,
-    /// `submission`: mail from users' programs, STARTTLS offered.
-    Submission,
-    /// `lmtp`: mail for mailboxes from a server beside us, STARTTLS offered.
-    Lmtp,
-    /// `pop3`: POP3, STLS offered.
-    Pop3,
-}
-
-/// When TLS begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    /// Offered as a command.
-    StartTls,
-    /// From the first byte (`smtps`, `submissions`, `pop3s`).
-    Implicit,
-}
-
-/// One listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListenerConfig {
-    /// Its name in the file and in messages: `smtp`, `smtps`, `submission`, `submissions`, `pop3`, `pop3s`.
-    pub name: &'static str,
-    /// What it speaks.
-    pub protocol: Protocol,
-    /// When TLS begins.
-    pub tls: TlsMode,
-    /// Where it listens; port 0 means any free one.
-    pub address: SocketAddr,
-}
-
-/// The names of listeners, with what each speaks and when its TLS begins.
-const NAMES: [(&str, Protocol, TlsMode); 7] = [
-    ("smtp", Protocol::Smtp, TlsMode::StartTls),
-    ("smtps", Protocol::Smtp, TlsMode::Implicit),
-    ("submission", Protocol::Submission, TlsMode::StartTls),
-    ("submissions", Protocol::Submission, TlsMode::Implicit),
-    ("lmtp", Protocol::Lmtp, TlsMode::StartTls),
-    ("pop3", Protocol::Pop3, TlsMode::StartTls),
-    ("pop3s", Protocol::Pop3, TlsMode::Implicit),
-];
-
-impl ListenerConfig {
-    /// A listener by its name and address as text.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for an unknown name, `AddressInvalid` for what is not `ADDRESS:PORT`.
-    pub fn new(name: &str, address: &str) -> Result<ListenerConfig> {
-        let Some(&(name, protocol, tls)) = NAMES.iter().find(|(known, ..)| *known == name) else {
-            let known: Vec<&str> = NAMES.iter().map(|(known, ..)| *known).collect();
-            let text = format!("listener {name:?} is not one of {}", known.join(", "));
-            return Err(Error::new(Kind::InvalidArgument, text));
-        };
-        let address = address.parse().map_err(|_| {
-            let text = format!(
-                "listener {name}: {address:?} is not an address with a port, \
-                 such as 127.0.0.1:2525 or [::1]:2525"
-            );
-            Error::new(Kind::AddressInvalid, text)
-        })?;
-        Ok(ListenerConfig { name, protocol, tls, address })
-    }
-
-    /// Whether both would listen in the same place, so that the second could not be bound.
-    fn clashes(&self, other: &ListenerConfig) -> bool {
-        let (a, b) = (self.address, other.address);
-        a.port() == b.port()
-            && a.port() != 0
-            && a.is_ipv4() == b.is_ipv4()
-            && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
-    }
-}
-
-/// Parses a listener as on the command line: `smtp=127.0.0.1:2525`.
-pub fn parse_listener(text: &str) -> Result<ListenerConfig> {
-    match text.split_once('=') {
-        Some((name, address)) => ListenerConfig::new(name, address),
-        None => {
-            let text = format!("listener {text:?} has not the form NAME=ADDRESS:PORT");
-            Err(Error::new(Kind::InvalidArgument, text))
-        }
-    }
-}
-
-/// Checks a set of listeners: not too many, no two in the same place, TLS where it is needed.
-pub(super) fn check_listeners(listeners: &[ListenerConfig], has_tls: bool) -> Result<()> {
-    if listeners.len() > LISTENERS {
-        let text = format!("{} listeners, the limit is {LISTENERS}", listeners.len());
-        return Err(Error::new(Kind::Limit, text));
-    }
-    for (n, listener) in listeners.iter().enumerate() {
-        if let Some(other) = listeners.iter().take(n).find(|other| other.clashes(listener)) {
-            let text = format!(
-                "listener {}: {} is taken by listener {} ({})",
-                listener.name, listener.address, other.name, other.address
-            );
-            return Err(Error::new(Kind::AddressInUse, text));
-        }
-        if listener.tls == TlsMode::Implicit && !has_tls {
-            let text =
-                format!("listener {} needs a certificate, and none is configured", listener.name);
-            return Err(Error::new(Kind::Certificate, text));
-        }
-    }
-    Ok(())
-}
 
 /// A whole configuration.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::coop::consume_budget;
 
 use super::stream::Stream;
@@ -52,6 +52,7 @@ pub struct Connection {
     acceptor: Option<Acceptor>,
     conversation: Box<dyn Conversation>,
     clock: Arc<dyn Clock>,
+    logins: Arc<Semaphore>,
     /// Turns true when the engine stops.
     stopping: watch::Receiver<bool>,
     told: bool,
@@ -79,6 +80,7 @@ impl Connection {
         implicit: bool,
         converse: impl FnOnce(Option<Arc<TlsFacts>>) -> Box<dyn Conversation>,
         clock: Arc<dyn Clock>,
+        logins: Arc<Semaphore>,
         stopping: watch::Receiver<bool>,
     ) -> Option<Connection> {
         let mut pending = early;
@@ -97,6 +99,7 @@ impl Connection {
             acceptor,
             conversation,
             clock,
+            logins,
             stopping,
             told: false,
             pending,
@@ -131,7 +134,7 @@ impl Connection {
                     self.advance_pending()
                 }
                 Progress::Wait(wait) => {
-                    let settled = settle(wait).await;
+                    let settled = settle(wait, &self.logins).await;
                     self.conversation.settle(settled, &mut self.out);
                     self.advance_pending()
                 }
@@ -345,8 +348,8 @@ async fn wait_readable(
     }
 }
 
-/// Waits for what a conversation waits for. A job that panics is a job that failed.
-pub(super) async fn settle(wait: Wait) -> Settled {
+/// Waits for what a conversation waits for; `logins` bounds the logins that are worked on at once. A job that panics is a job that failed.
+pub(super) async fn settle(wait: Wait, logins: &Semaphore) -> Settled {
     match wait {
         Wait::Ticket(ticket) => Settled::Ticket(pin!(ticket).await),
         Wait::Verdict(awaited) => {
@@ -357,6 +360,11 @@ pub(super) async fn settle(wait: Wait) -> Settled {
         Wait::Pause(millis) => {
             tokio::time::sleep(Duration::from_millis(millis)).await;
             Settled::Paused
+        }
+        Wait::Login(work) => {
+            // The permit is held until the job has ended; the semaphore is never closed.
+            let _permit = logins.acquire().await;
+            tokio::task::spawn_blocking(work).await.unwrap_or(Settled::Failed)
         }
         Wait::Work(work) => tokio::task::spawn_blocking(work).await.unwrap_or(Settled::Failed),
     }

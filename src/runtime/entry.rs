@@ -100,6 +100,7 @@ impl Visitor {
             implicit,
             begin,
             Arc::clone(context.plan.protocols.clock()),
+            Arc::clone(&context.logins),
             stopping,
         );
         Some((connection.await?, admission))

@@ -14,6 +14,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::connection::settle;
 use super::tls::{Acceptor, Tls};
 use crate::error::{Error, Result, kind_of_io};
@@ -31,7 +33,11 @@ const BLOCKING_THREADS: usize = 4;
 const END_SECONDS: u64 = 10;
 
 /// Runs what hosted connections wait for.
-pub struct Crew(Mutex<Option<tokio::runtime::Runtime>>);
+pub struct Crew {
+    runtime: Mutex<Option<tokio::runtime::Runtime>>,
+    /// Room for logins that are worked on: half of the threads.
+    logins: Arc<Semaphore>,
+}
 
 impl Crew {
     /// One thread, and a few for jobs that block; `on_thread_start` is called at the start of each.
@@ -47,29 +53,31 @@ impl Crew {
             .on_thread_start(move || on_thread_start())
             .build()
             .map_err(|e| Error::new(kind_of_io(&e), format!("cannot start the runtime: {e}")))?;
-        Ok(Arc::new(Crew(Mutex::new(Some(runtime)))))
+        let logins = Arc::new(Semaphore::new(BLOCKING_THREADS / 2));
+        Ok(Arc::new(Crew { runtime: Mutex::new(Some(runtime)), logins }))
     }
 
     /// Ends it: what is awaited has failed.
     pub fn end(&self) {
-        let runtime = self.0.lock().take();
+        let runtime = self.runtime.lock().take();
         if let Some(runtime) = runtime {
             runtime.shutdown_timeout(Duration::from_secs(END_SECONDS));
         }
     }
 
     fn run(&self, wait: Wait, answer: Answer) {
-        let runtime = self.0.lock();
+        let runtime = self.runtime.lock();
         // Without a runtime `answer` is dropped, which answers.
         if let Some(runtime) = runtime.as_ref() {
-            runtime.spawn(async move { answer.give(settle(wait).await) });
+            let logins = Arc::clone(&self.logins);
+            runtime.spawn(async move { answer.give(settle(wait, &logins).await) });
         }
     }
 }
 
 impl Drop for Crew {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.lock().take() {
+        if let Some(runtime) = self.runtime.lock().take() {
             // Waiting here would panic where the host runs tasks of its own.
             runtime.shutdown_background();
         }

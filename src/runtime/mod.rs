@@ -14,11 +14,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::error::{Error, Kind, Result, kind_of_io};
-use crate::instance::config::{ListenerConfig, TlsMode};
+use crate::error::{Error, Result, kind_of_io};
+use crate::instance::config::{ListenAddress, ListenerConfig};
 use crate::service::Protocols;
 
 /// A runtime's handle, for rooms above that block on its tasks.
@@ -29,20 +28,22 @@ pub mod control;
 mod entry;
 pub mod gate;
 pub mod hosted;
+mod listener;
 pub mod outbound;
 mod stream;
 pub mod tls;
 
 use entry::Visitor;
 use gate::Gate;
+use listener::Bound;
 use stream::Stream;
 use tls::Acceptor;
 
-/// Connections that the kernel holds for us until we accept them.
-const BACKLOG: u32 = 4096;
-
 /// Worker threads for jobs that may block: password hashing, reading messages.
 const BLOCKING_THREADS: usize = 8;
+
+/// Most of them that work on logins at once; the rest is always there for readers.
+const LOGINS: usize = BLOCKING_THREADS / 2;
 
 /// How a server is made.
 pub struct Plan {
@@ -67,13 +68,15 @@ pub struct Server {
     thread: Option<std::thread::JoinHandle<()>>,
     stopping: watch::Sender<bool>,
     handle: tokio::runtime::Handle,
-    listening: Vec<(ListenerConfig, SocketAddr)>,
+    listening: Vec<(ListenerConfig, ListenAddress)>,
 }
 
 /// What all connections of a server share.
 struct Context {
     plan: Plan,
     gate: Gate,
+    /// Room for logins that are worked on.
+    logins: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -88,7 +91,7 @@ impl Server {
             let _inside = runtime.enter();
             plan.listeners
                 .iter()
-                .map(|config| bind(config, plan.tls.is_some()))
+                .map(|config| Bound::new(config, plan.tls.is_some()))
                 .collect::<Result<Vec<_>>>()
         };
         let bound = match bound {
@@ -100,10 +103,15 @@ impl Server {
             }
         };
         let listening: Vec<_> =
-            bound.iter().map(|(config, address, _)| (config.clone(), *address)).collect();
+            bound.iter().map(|bound| (bound.config.clone(), bound.address.clone())).collect();
         let (stopping, receiver) = watch::channel(false);
         let leaving = plan.outbound.take();
-        let context = Arc::new(Context { gate: Gate::default(), stopping: receiver, plan });
+        let context = Arc::new(Context {
+            gate: Gate::default(),
+            logins: Arc::new(Semaphore::new(LOGINS)),
+            stopping: receiver,
+            plan,
+        });
         let handle = runtime.handle().clone();
         let on_start = Arc::clone(&context.plan.on_thread_start);
         let thread = std::thread::Builder::new()
@@ -118,7 +126,7 @@ impl Server {
     }
 
     /// What is served, with the addresses as bound.
-    pub fn listening(&self) -> &[(ListenerConfig, SocketAddr)] {
+    pub fn listening(&self) -> &[(ListenerConfig, ListenAddress)] {
         &self.listening
     }
 
@@ -164,45 +172,12 @@ fn build(plan: &Plan) -> Result<tokio::runtime::Runtime> {
         .map_err(|e| Error::new(kind_of_io(&e), format!("cannot start the runtime: {e}")))
 }
 
-fn bind(config: &ListenerConfig, tls: bool) -> Result<(ListenerConfig, SocketAddr, TcpListener)> {
-    if config.tls == TlsMode::Implicit && !tls {
-        return Err(Error::new(
-            Kind::Certificate,
-            format!("listener {} {}: no certificate is configured", config.name, config.address),
-        ));
-    }
-    let listen = || {
-        let socket = match config.address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        // On Windows the option would let another process take the port away.
-        #[cfg(unix)]
-        socket.set_reuseaddr(true)?;
-        socket.bind(config.address)?;
-        let listener = socket.listen(BACKLOG)?;
-        Ok((listener.local_addr()?, listener))
-    };
-    let (address, listener) = listen().map_err(|e: std::io::Error| {
-        Error::new(
-            kind_of_io(&e),
-            format!("listener {}: cannot listen on {}: {e}", config.name, config.address),
-        )
-    })?;
-    Ok((config.clone(), address, listener))
-}
-
-async fn serve(
-    context: Arc<Context>,
-    bound: Vec<(ListenerConfig, SocketAddr, TcpListener)>,
-    leaving: Option<outbound::Plan>,
-) {
+async fn serve(context: Arc<Context>, bound: Vec<Bound>, leaving: Option<outbound::Plan>) {
     // Every connection holds a sender: the receiver ends when the last one is gone.
     let (alive, mut gone) = mpsc::channel::<()>(1);
     let mut accepting = Vec::new();
-    for (config, _, listener) in bound {
-        let task = accept(Arc::clone(&context), config, listener, alive.clone());
-        accepting.push(tokio::spawn(task));
+    for bound in bound {
+        accepting.push(tokio::spawn(accept(Arc::clone(&context), bound, alive.clone())));
     }
     if let Some(plan) = leaving {
         tokio::spawn(outbound::run(plan, context.stopping.clone(), alive.clone()));
@@ -219,20 +194,11 @@ async fn serve(
     let _ = tokio::time::timeout(drain, gone.recv()).await;
 }
 
-async fn accept(
-    context: Arc<Context>,
-    config: ListenerConfig,
-    listener: TcpListener,
-    alive: mpsc::Sender<()>,
-) {
-    let config = Arc::new(config);
+async fn accept(context: Arc<Context>, bound: Bound, alive: mpsc::Sender<()>) {
+    let config = Arc::new(bound.config.clone());
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                // Replies are collected and leave in one write; waiting for more would only delay them (RFC 2920).
-                let _ = stream.set_nodelay(true);
-                admit(&context, &config, Stream::Tcp(stream), peer, &alive);
-            }
+        match bound.accept().await {
+            Ok((stream, peer)) => admit(&context, &config, stream, peer, &alive),
             Err(error) => {
                 // Out of descriptors or memory: the kernel keeps the connection for us. Try again soon.
                 tracing::warn!(listener = config.name, %error, "cannot accept a connection");

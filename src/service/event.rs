@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::instance::config::ListenAddress;
 use crate::store::{Lane, MessageId};
 
 /// Called for every event, on the thread where it happened. Must return soon and must not panic.
@@ -57,8 +58,8 @@ pub enum Event<'a> {
     Listening {
         /// Its name (`smtp`).
         name: &'a str,
-        /// Its address.
-        address: SocketAddr,
+        /// Where it listens, with the port it really has.
+        address: &'a ListenAddress,
     },
     /// A message is on disk and acknowledged.
     MessageAccepted {

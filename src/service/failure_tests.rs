@@ -182,7 +182,9 @@ impl Talk {
                 Progress::Wait(Wait::Ticket(ticket)) => {
                     self.0.settle(Settled::Ticket(ticket.wait()), &mut out);
                 }
-                Progress::Wait(Wait::Work(work)) => self.0.settle(work(), &mut out),
+                Progress::Wait(Wait::Work(work) | Wait::Login(work)) => {
+                    self.0.settle(work(), &mut out);
+                }
                 Progress::Wait(Wait::Verdict(awaited)) => {
                     self.0.settle(Settled::Verdict(awaited.ticket.wait().ok()), &mut out);
                 }

@@ -237,6 +237,9 @@ pub enum Wait {
     Ticket(Ticket<()>),
     /// A job that may block: run it on a worker thread and bring what it returns.
     Work(Work),
+    /// A login that may block or keep a processor busy (a password's hash is slow on purpose): as [`Wait::Work`], but
+    /// only a few at once, so that a flood of logins leaves threads for what others wait for.
+    Login(Work),
     /// A judgement of the host: wait for it so long and no longer, and bring it, or nothing.
     Verdict(hook::Awaited),
     /// Nothing but time: bring [`Settled::Paused`] after so many milliseconds. Nothing is read meanwhile.

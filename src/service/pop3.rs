@@ -195,7 +195,7 @@ impl Conversation for Pop3Conversation {
 /// The job that a decided login begins: opening the maildrop.
 fn log_in_job(shared: &Arc<Shared>, work: Box<dyn FnOnce() -> Login + Send>) -> Wait {
     let shared = Arc::clone(shared);
-    Wait::Work(Box::new(move || {
+    Wait::Login(Box::new(move || {
         Settled::Maildrop(match work() {
             Login::Account(account) => open(&shared, account.id),
             Login::Refused => Err(Denial::Credentials),

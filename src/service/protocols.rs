@@ -66,11 +66,11 @@ impl Protocols {
             Protocol::Smtp => {
                 Box::new(SmtpConversation::new(shared, Arc::clone(&self.smtp), link, now))
             }
-            Protocol::Submission => {
-                Box::new(SmtpConversation::new(shared, Arc::clone(&self.submission), link, now))
-            }
             Protocol::Lmtp => {
                 Box::new(SmtpConversation::new(shared, Arc::clone(&self.lmtp), link, now))
+            }
+            Protocol::Submission => {
+                Box::new(SmtpConversation::new(shared, Arc::clone(&self.submission), link, now))
             }
             Protocol::Pop3 => {
                 Box::new(Pop3Conversation::new(shared, Arc::clone(&self.pop3), link, now))

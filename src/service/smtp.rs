@@ -604,7 +604,7 @@ impl Answering<'_> {
     fn verify(&self, question: &sasl::Question<'_>) -> Answer {
         match login::answer(self.shared, self.link, question) {
             login::Answer::Now(verdict) => Answer::Verdict(verdict),
-            login::Answer::Work(work) => Answer::Wait(Wait::Work(Box::new(|| match work() {
+            login::Answer::Work(work) => Answer::Wait(Wait::Login(Box::new(|| match work() {
                 Login::Account(account) => Settled::Login(Some(account)),
                 Login::Refused => Settled::Login(None),
                 Login::Unavailable => Settled::Failed,

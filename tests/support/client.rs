@@ -12,6 +12,8 @@ pub struct Client {
     stream: TcpStream,
     tls: Option<Tls>,
     input: Vec<u8>,
+    /// Sent in front of the next handshake, in one piece with it.
+    pub prefix: Vec<u8>,
 }
 
 impl Client {
@@ -19,25 +21,39 @@ impl Client {
         let stream = TcpStream::connect(address).expect("connect");
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.set_nodelay(true).unwrap();
-        Client { stream, tls: None, input: Vec::new() }
+        Client { stream, tls: None, input: Vec::new(), prefix: Vec::new() }
     }
 
     /// Makes a TLS handshake as a client of `name`.
     pub fn start_tls(&mut self, connector: &Connector, name: &str) {
+        self.try_start_tls(connector, name).unwrap();
+    }
+
+    /// The same, which may fail.
+    pub fn try_start_tls(&mut self, connector: &Connector, name: &str) -> std::io::Result<()> {
         let mut tls = connector.connect(name).unwrap();
-        let mut out = Vec::new();
-        tls.take_ciphertext(&mut out).unwrap();
-        self.stream.write_all(&out).unwrap();
+        let mut out = std::mem::take(&mut self.prefix);
+        tls.take_ciphertext(&mut out)?;
+        self.stream.write_all(&out)?;
         while tls.is_handshaking() {
             let mut buffer = [0; 16384];
-            let read = self.stream.read(&mut buffer).unwrap();
-            assert_ne!(read, 0, "closed during the handshake");
-            tls.put_ciphertext(&buffer[..read], &mut self.input).unwrap();
+            let read = self.stream.read(&mut buffer)?;
+            if read == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            tls.put_ciphertext(&buffer[..read], &mut self.input)?;
             out.clear();
-            tls.take_ciphertext(&mut out).unwrap();
-            self.stream.write_all(&out).unwrap();
+            tls.take_ciphertext(&mut out)?;
+            self.stream.write_all(&out)?;
         }
         self.tls = Some(tls);
+        Ok(())
+    }
+
+    /// What TLS came to.
+    #[allow(dead_code)]
+    pub fn facts(&self) -> Option<posthouse::service::TlsFacts> {
+        self.tls.as_ref()?.facts()
     }
 
     /// What the handshake came to.
@@ -58,7 +74,11 @@ impl Client {
 
     fn fill(&mut self) -> bool {
         let mut buffer = [0; 65536];
-        let read = self.stream.read(&mut buffer).expect("an answer within ten seconds");
+        let read = match self.stream.read(&mut buffer) {
+            Ok(read) => read,
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => 0,
+            Err(e) => panic!("no answer within ten seconds: {e}"),
+        };
         if read == 0 {
             return false;
         }
@@ -67,7 +87,7 @@ impl Client {
             Some(tls) => {
                 // The last bytes and the end may come together.
                 let before = self.input.len();
-                let open = tls.put_ciphertext(&buffer[..read], &mut self.input).unwrap();
+                let open = tls.put_ciphertext(&buffer[..read], &mut self.input).unwrap_or_default();
                 return open || self.input.len() > before;
             }
         }

@@ -97,6 +97,8 @@ pub fn port(engine: &Engine, name: &str) -> SocketAddr {
         .find(|listening| listening.config.name == name)
         .unwrap_or_else(|| panic!("no listener {name}"))
         .address
+        .tcp()
+        .expect("a port")
 }
 
 /// Every file below a directory with its bytes: equal before and after means that nothing was changed.

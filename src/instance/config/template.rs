@@ -30,11 +30,11 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
          #            smtps        the same with TLS from the first byte\n\
          #            submission   mail from users' programs, who must log in; STARTTLS, port 587\n\
          #            submissions  the same with TLS from the first byte, port 465\n\
-         #            lmtp         mail for mailboxes from a server beside this one, without a login: not for the world\n\
+         #            lmtp         mail from another server of yours that has a queue; not port 25\n\
          #            pop3         mailboxes; TLS on request (STLS), port 110\n\
          #            pop3s        the same with TLS from the first byte, port 995\n\
          #   address  ADDRESS:PORT or [IPV6]:PORT; 0.0.0.0 and [::] are all addresses of the machine,\n\
-         #            port 0 is any free one\n",
+         #            port 0 is any free one; for lmtp also the path of a Unix socket (mode 0660)\n",
     );
     if config.listeners.is_empty() {
         out.push('\n');

@@ -279,7 +279,7 @@ fn listeners_are_parsed_as_on_the_command_line() {
     assert_eq!(listener.name, "submissions");
     assert_eq!(listener.protocol, Protocol::Submission);
     assert_eq!(listener.tls, TlsMode::Implicit);
-    assert_eq!(listener.address, "[::1]:465".parse().unwrap());
+    assert_eq!(listener.address.tcp(), Some("[::1]:465".parse().unwrap()));
     for (text, kind) in [
         ("smtp", Kind::InvalidArgument),
         ("imap=127.0.0.1:1", Kind::InvalidArgument),
@@ -316,4 +316,80 @@ fn mechanisms_are_names_out_of_a_list() {
     assert!(warned[0].contains("auth.mechanism: this version does not know"), "{warned:?}");
     let set = edit(&[("auth.mechanisms", "[\"SCRAM-SHA-256\"]")]).unwrap();
     assert_eq!(parse(&set).unwrap().mechanisms.names(), "SCRAM-SHA-256");
+}
+
+#[test]
+fn lmtp_listens_on_a_port_or_a_path_and_never_on_port_25() {
+    let tcp = parse_listener("lmtp=127.0.0.1:24").unwrap();
+    assert_eq!((tcp.protocol, tcp.address.to_string().as_str()), (Protocol::Lmtp, "127.0.0.1:24"));
+    for address in ["127.0.0.1:25", "[::]:25"] {
+        let error = parse_listener(&format!("lmtp={address}")).unwrap_err();
+        assert_eq!(error.kind(), Kind::AddressInvalid);
+        assert!(error.message().contains("port 25 is SMTP's"), "{error}");
+    }
+    assert!(parse_listener("lmtp=run/lmtp").is_err());
+    assert!(parse_listener("smtp=/run/smtp").is_err());
+    if cfg!(unix) {
+        let path = parse_listener("lmtp=/run/lmtp").unwrap();
+        assert_eq!(path.address.unix(), Some(Path::new("/run/lmtp")));
+        assert!(check_listeners(&[path.clone(), path.clone()], true).is_err());
+        assert!(check_listeners(&[path, tcp], true).is_ok());
+    } else {
+        let error = parse_listener("lmtp=/run/lmtp").unwrap_err();
+        assert!(error.message().contains("no Unix sockets"), "{error}");
+    }
+}
+
+#[test]
+fn tls_takes_more_certificates_and_demands() {
+    let text = format!(
+        "{HEAD}[tls]\ncertificate = \"a.pem\"\nkey = \"a.key\"\nmin_version = \"1.3\"\n\
+         client_certificate = \"require\"\nclient_ca = \"ca.pem\"\n\
+         [[tls.certificates]]\ncertificate = \"b.pem\"\nkey = \"b.key\"\n"
+    );
+    let tls = parse(&text).unwrap().tls.unwrap();
+    let files = |name: &str| CertificateFiles {
+        certificate: format!("/i/{name}.pem").into(),
+        key: format!("/i/{name}.key").into(),
+    };
+    let expected = TlsConfig {
+        certificates: vec![files("a"), files("b")],
+        min_version: crate::policy::TlsVersion::Tls13,
+        client_certificate: ClientCertificate::Require,
+        client_ca: Some("/i/ca.pem".into()),
+    };
+    assert_eq!(tls, expected);
+    for (text, expected) in [
+        ("min_version = \"1.1\"", ":3: tls.min_version: \"1.1\" is not one of \"1.2\", \"1.3\""),
+        ("client_certificate = \"request\"", "tls.client_ca: is missing"),
+        ("certificates = 5", "tls.certificates: must be tables [[tls.certificates]]"),
+        ("[[tls.certificates]]\nkey = \"k\"", "tls.certificates.certificate: is missing"),
+        ("[[tls.certificates]]\n", "tls.certificates.certificate: is missing"),
+    ] {
+        let refused = refusal(&format!("{HEAD}[tls]\n{text}\n"));
+        assert!(refused.contains(expected), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn certificates_are_bounded() {
+    let one = "[[tls.certificates]]\ncertificate = \"c\"\nkey = \"k\"\n";
+    let text = |count: usize| format!("{HEAD}{}", one.repeat(count));
+    let read = parse(&text(tls::CERTIFICATES)).unwrap().tls.unwrap();
+    assert_eq!(read.certificates.len(), tls::CERTIFICATES);
+    assert!(refusal(&text(tls::CERTIFICATES + 1)).contains("tls.certificates: more than 1000"));
+}
+
+#[test]
+fn networks_of_the_defences_are_read() {
+    let config = parse(&format!(
+        "{HEAD}[policy]\nexempt_networks = []\nproxy_trusted = [\"10.0.0.0/8\"]\n\
+         xclient_trusted = [\"10.0.0.1\"]\nearly_talkers = \"note\"\n"
+    ))
+    .unwrap();
+    let rules = config.rules;
+    let ip = |text: &str| text.parse().unwrap();
+    assert!(rules.defence.exempt.is_empty() && !rules.refuse_early_talkers);
+    assert!(rules.is_proxy(ip("10.1.1.1")) && !rules.is_proxy(ip("11.1.1.1")));
+    assert!(rules.may_forward(ip("10.0.0.1")) && !rules.may_forward(ip("10.0.0.2")));
 }

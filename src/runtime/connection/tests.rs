@@ -56,9 +56,11 @@ fn serve(store: &Store) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
                 Box::new(SmtpConversation::new(shared, config, link, now))
             };
             let stream = Stream::Tcp(tokio::net::TcpStream::from_std(socket).unwrap());
+            let logins = Arc::new(Semaphore::new(1));
             let (_stopping, receiver) = watch::channel(false);
             let connection =
-                Connection::open(stream, Vec::new(), None, false, begin, clock, receiver).await;
+                Connection::open(stream, Vec::new(), None, false, begin, clock, logins, receiver)
+                    .await;
             connection.unwrap().run().await;
         });
     });
@@ -137,4 +139,42 @@ fn a_disk_that_stands_still_stops_the_peer_instead_of_filling_memory() {
     let entry = store.queue_scan(None, 10).unwrap().remove(0);
     assert!(entry.size > message.len() as u64);
     healthy(&store);
+}
+
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn a_flood_of_logins_leaves_a_thread_for_readers() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(2)
+        .build()
+        .unwrap();
+    let logins = Arc::new(Semaphore::new(1));
+    let gate = Arc::new((Mutex::new(false), Condvar::new()));
+    let flood: Vec<_> = (0..20)
+        .map(|_| {
+            let (gate, logins) = (gate.clone(), logins.clone());
+            runtime.spawn(async move {
+                let slow = Wait::Login(Box::new(move || {
+                    let mut open = gate.0.lock();
+                    while !*open {
+                        gate.1.wait(&mut open);
+                    }
+                    Settled::Login(None)
+                }));
+                settle(slow, &logins).await
+            })
+        })
+        .collect();
+    // The first of them has its thread.
+    while logins.available_permits() > 0 {
+        std::thread::yield_now();
+    }
+    let read = settle(Wait::Work(Box::new(|| Settled::Failed)), &logins);
+    assert!(matches!(runtime.block_on(read), Settled::Failed));
+    *gate.0.lock() = true;
+    gate.1.notify_all();
+    for login in flood {
+        assert!(matches!(runtime.block_on(login).unwrap(), Settled::Login(None)));
+    }
 }

@@ -41,13 +41,15 @@ impl Server {
         match frame {
             Frame::Line { length, end } => {
                 self.deadline = None;
-                self.lines = self.lines.saturating_add(1);
                 let line = input.get(..length).unwrap_or_default();
                 let signal = if response { self.response(line) } else { self.command(line) };
                 match signal {
                     // The transaction ends first; the command comes again.
                     Some(Signal::Reset) => (0, Some(Signal::Reset)),
-                    signal => (length + end, signal),
+                    signal => {
+                        self.lines = self.lines.saturating_add(1);
+                        (length + end, signal)
+                    }
                 }
             }
             Frame::Skipped { skip } => {
@@ -74,7 +76,8 @@ impl Server {
     }
 
     fn command(&mut self, line: &[u8]) -> Option<Signal> {
-        if line.iter().any(|b| *b < b' ' || *b == 0x7f) {
+        // Without a branch inside, this is a few vector instructions.
+        if line.iter().fold(false, |odd, &b| odd | (b < b' ') | (b == 0x7f)) {
             self.refuse(Reply::new(500, 5, 2, "Control character in a command line"));
             return None;
         }

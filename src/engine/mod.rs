@@ -219,6 +219,7 @@ impl Engine {
                 Arc::clone(&shared),
                 clock,
                 &config.smtp,
+                config.extensions,
                 &config.pop3,
             )),
             crew: Mutex::new(None),

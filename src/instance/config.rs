@@ -21,6 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::policy::Rules;
 use crate::pop3::server::Limits as Pop3Limits;
 use crate::sasl::Mechanisms;
+use crate::smtp::extension::Extensions;
 use crate::smtp::server::Limits as SmtpLimits;
 use crate::store::OpenOptions;
 use crate::vfs::{self, Fs};
@@ -63,6 +64,8 @@ pub struct Config {
     pub schedule: Schedule,
     /// The rules of policy.
     pub rules: Rules,
+    /// The extensions that SMTP, submission and LMTP offer.
+    pub extensions: Extensions,
     /// The mechanisms that AUTH offers.
     pub mechanisms: Mechanisms,
     /// Bounds of SMTP sessions.
@@ -92,6 +95,7 @@ impl Config {
             routes: Vec::new(),
             schedule: Schedule::default(),
             rules: Rules::default(),
+            extensions: Extensions::default(),
             mechanisms: Mechanisms::DEFAULT,
             smtp: SmtpLimits::default(),
             pop3: Pop3Limits::default(),

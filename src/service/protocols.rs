@@ -6,6 +6,7 @@ use super::pop3::Pop3Conversation;
 use super::smtp::SmtpConversation;
 use super::{Conversation, Link, Shared};
 use crate::instance::config::Protocol;
+use crate::smtp::extension::Extensions;
 use crate::time::Clock;
 use crate::{pop3, smtp};
 
@@ -25,6 +26,7 @@ impl Protocols {
         shared: Arc<Shared>,
         clock: Arc<dyn Clock>,
         smtp: &smtp::server::Limits,
+        extensions: Extensions,
         pop3: &pop3::server::Limits,
     ) -> Protocols {
         let dialect = |dialect| {
@@ -32,7 +34,8 @@ impl Protocols {
                 hostname: shared.hostname.clone(),
                 dialect,
                 limits: smtp.clone(),
-                extensions: smtp::extension::Extensions::default(),
+                // XCLIENT is for peers that are trusted, and offered to nobody else.
+                extensions: Extensions { xclient: true, ..extensions },
             })
         };
         let pop3 = Arc::new(pop3::server::ServerConfig {

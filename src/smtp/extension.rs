@@ -58,6 +58,12 @@ pub struct FutureRelease {
     pub max_datetime: u64,
 }
 
+impl FutureRelease {
+    /// Thirty days from when it is asked for, whenever that is.
+    pub const LONGEST: FutureRelease =
+        FutureRelease { max_interval: 30 * 24 * 3600, max_datetime: u64::MAX };
+}
+
 /// What a command is answered that asks for users (RFC 5321 3.5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -93,6 +99,70 @@ impl Default for Extensions {
 }
 
 impl Extensions {
+    /// The keywords of [`Extensions::with`], in the order in which they are written.
+    pub const NAMES: &'static [&'static str] = &[
+        "8BITMIME",
+        "SMTPUTF8",
+        "CHUNKING",
+        "BINARYMIME",
+        "DSN",
+        "REQUIRETLS",
+        "DELIVERBY",
+        "FUTURERELEASE",
+        "MT-PRIORITY",
+        "LIMITS",
+        "ETRN",
+        "VRFY",
+        "HELP",
+    ];
+
+    /// Nothing but what is offered always; VRFY, EXPN and HELP are 502.
+    pub const NONE: Extensions = Extensions {
+        eight_bit: false,
+        smtputf8: false,
+        chunking: false,
+        binarymime: false,
+        dsn: false,
+        requiretls: false,
+        deliver_by: None,
+        future_release: None,
+        mt_priority: false,
+        etrn: false,
+        limits: false,
+        vrfy: Lookup::Withheld,
+        expn: Lookup::Withheld,
+        help: false,
+        xclient: false,
+        bare_lf: false,
+    };
+
+    /// With the extension of this keyword, in any case, as [`Extensions::NAMES`] has it; FUTURERELEASE for at most
+    /// [`FutureRelease::LONGEST`], VRFY as [`Lookup::Untold`]. `None`: there is none by that name.
+    pub fn with(self, name: &str) -> Option<Extensions> {
+        let known = Extensions::NAMES.iter().find(|known| known.eq_ignore_ascii_case(name))?;
+        Some(match *known {
+            "8BITMIME" => Extensions { eight_bit: true, ..self },
+            "SMTPUTF8" => Extensions { smtputf8: true, ..self },
+            "CHUNKING" => Extensions { chunking: true, ..self },
+            "BINARYMIME" => Extensions { binarymime: true, ..self },
+            "DSN" => Extensions { dsn: true, ..self },
+            "REQUIRETLS" => Extensions { requiretls: true, ..self },
+            "DELIVERBY" => Extensions { deliver_by: Some(0), ..self },
+            "FUTURERELEASE" => Extensions { future_release: Some(FutureRelease::LONGEST), ..self },
+            "MT-PRIORITY" => Extensions { mt_priority: true, ..self },
+            "LIMITS" => Extensions { limits: true, ..self },
+            "ETRN" => Extensions { etrn: true, ..self },
+            "VRFY" => Extensions { vrfy: Lookup::Untold, ..self },
+            _ => Extensions { help: true, ..self },
+        })
+    }
+
+    /// The keywords of what is offered.
+    pub fn names(&self) -> Vec<&'static str> {
+        let offers = |name: &&&str| self.with(name).is_some_and(|with| with == *self);
+        Extensions::NAMES.iter().filter(offers).copied().collect()
+    }
+
     /// Everything on: what a parser of stored parameters understands.
     pub(crate) const ALL: Extensions = Extensions {
         eight_bit: true,
@@ -112,4 +182,25 @@ impl Extensions {
         xclient: true,
         bare_lf: false,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_what_is_offered() {
+        assert!(Extensions::NONE.names().is_empty());
+        assert_eq!(
+            Extensions::default().names(),
+            ["8BITMIME", "SMTPUTF8", "CHUNKING", "VRFY", "HELP"]
+        );
+        let all = Extensions::NAMES.iter().try_fold(Extensions::NONE, |offered, name| {
+            let with = offered.with(&name.to_ascii_lowercase())?;
+            assert_ne!(with, offered, "{name}");
+            Some(with)
+        });
+        assert_eq!(all.map(|all| all.names()), Some(Extensions::NAMES.to_vec()));
+        assert_eq!(Extensions::NONE.with("XCLIENT"), None);
+    }
 }

@@ -322,6 +322,7 @@ int main(int argc, char **argv)
     memset(&host, 0, sizeof host);
     OK(make(path, NULL, 0, &err));
     OK(ph_instance_set(path, "auth.mechanisms", "[\"PLAIN\", \"XOAUTH2\"]", &err));
+    OK(ph_instance_set(path, "smtp.extensions", "[\"8BITMIME\", \"DSN\"]", &err));
     options.policy = on_policy;
     options.policy_user_data = &host;
     options.policy_drop_user_data = on_drop;

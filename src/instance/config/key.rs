@@ -474,6 +474,7 @@ pub const TEXTS: &[&str] = &[
 /// Keys whose value is a list of texts.
 pub const LISTS: &[&str] = &[
     "auth.mechanisms",
+    "smtp.extensions",
     "policy.relay_networks",
     "policy.exempt_networks",
     "policy.proxy_trusted",

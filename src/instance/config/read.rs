@@ -16,6 +16,7 @@ use crate::instance::hostname::flaw_of_host;
 use crate::policy::{Network, PlaintextLogin, SenderRights, TlsVersion};
 use crate::sasl::client::Credentials;
 use crate::sasl::{Mechanism, Mechanisms};
+use crate::smtp::extension::Extensions;
 
 /// Most lines of warnings that are kept.
 const WARNINGS: usize = 100;
@@ -42,7 +43,8 @@ pub fn read(text: &str, path: &Path, instance: &Path) -> Result<Config> {
             "policy" => policy(&file, file.table(name, item, &span)?, &mut config)?,
             "submission" => submission(&file, file.table(name, item, &span)?, &mut config)?,
             "route" => routes(&file, item, instance, &mut config)?,
-            "smtp" | "pop3" | "delivery" | "store" | "engine" => {
+            "smtp" => smtp(&file, file.table(name, item, &span)?, &mut config)?,
+            "pop3" | "delivery" | "store" | "engine" => {
                 numbers(&file, name, file.table(name, item, &span)?, &[], &mut config)?;
             }
             HOST => {}
@@ -447,6 +449,26 @@ fn auth(file: &File<'_>, table: &dyn TableLike, config: &mut Config) -> Result<(
         }
     }
     Ok(())
+}
+
+fn smtp(file: &File<'_>, table: &dyn TableLike, config: &mut Config) -> Result<()> {
+    const KEY: &str = "smtp.extensions";
+    if let Some(item) = table.get("extensions") {
+        let Some(list) = item.as_array() else {
+            let what = format!("must be a list of extensions, not {}", type_of(item));
+            return Err(file.error(&item.span(), KEY, what));
+        };
+        config.extensions = Extensions::NONE;
+        for value in list {
+            let with = value.as_str().and_then(|name| config.extensions.with(name));
+            config.extensions = with.ok_or_else(|| {
+                let known = Extensions::NAMES.join(", ");
+                let what = format!("must hold names out of {known}, in quotes");
+                file.error(&value.span(), KEY, what)
+            })?;
+        }
+    }
+    numbers(file, "smtp", table, &["extensions"], config)
 }
 
 fn policy(file: &File<'_>, table: &dyn TableLike, config: &mut Config) -> Result<()> {

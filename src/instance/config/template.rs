@@ -115,7 +115,15 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
     );
     let mechanisms: Vec<String> = config.mechanisms.iter().map(|m| quoted(m.name())).collect();
     writeln!(out, "mechanisms = [{}]", mechanisms.join(", "))?;
-    out.push_str("\n# Bounds of SMTP sessions.\n[smtp]\n");
+    out.push_str(
+        "\n# SMTP, submission and LMTP: what is offered, and bounds.\n[smtp]\n\
+         # Extensions beside PIPELINING, SIZE, STARTTLS and AUTH, out of 8BITMIME, SMTPUTF8, CHUNKING,\n\
+         # BINARYMIME, DSN, REQUIRETLS, DELIVERBY, FUTURERELEASE (submission), MT-PRIORITY, LIMITS, VRFY (252\n\
+         # to everything), HELP. Those from DSN to MT-PRIORITY are kept with a message and passed on by routes;\n\
+         # this version sends no notifications of its own.\n",
+    );
+    let extensions: Vec<String> = config.extensions.names().into_iter().map(quoted).collect();
+    writeln!(out, "extensions = [{}]", extensions.join(", "))?;
     numbers(out, config, "smtp")?;
     out.push_str(
         "\n# Mail from users' programs (submission), and from whoever has logged in elsewhere.\n[submission]\n\

@@ -1,5 +1,6 @@
 use super::*;
 use crate::policy::PlaintextLogin;
+use crate::smtp::extension::Extensions;
 
 fn parse(text: &str) -> Result<Config> {
     Config::parse(text, Path::new("/i/posthouse.toml"), Path::new("/i"))
@@ -290,6 +291,27 @@ fn listeners_are_parsed_as_on_the_command_line() {
     ] {
         assert_eq!(parse_listener(text).unwrap_err().kind(), kind, "{text}");
     }
+}
+
+#[test]
+fn extensions_are_names_out_of_a_list() {
+    let extensions = |list: &str| parse(&format!("{HEAD}[smtp]\nextensions = {list}\n"));
+    assert_eq!(parse(HEAD).unwrap().extensions, Extensions::default());
+    let names = extensions("[\"dsn\", \"8BITMIME\"]").unwrap().extensions.names();
+    assert_eq!(names, ["8BITMIME", "DSN"]);
+    assert_eq!(extensions("[]").unwrap().extensions, Extensions::NONE);
+    for (list, what) in [
+        ("\"DSN\"", "must be a list of extensions, not a text"),
+        ("[\"DSN\", \"TURN\"]", "must hold names out of 8BITMIME, "),
+        ("[1]", "must hold names out of"),
+    ] {
+        let error = extensions(list).unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        let place = format!("/i/posthouse.toml:3: smtp.extensions: {what}");
+        assert!(error.message().starts_with(&place), "{error}");
+    }
+    let set = edit(&[("smtp.extensions", "[\"SMTPUTF8\"]")]).unwrap();
+    assert_eq!(parse(&set).unwrap().extensions.names(), ["SMTPUTF8"]);
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use posthouse::runtime::tls::{Connector, Tls};
-use posthouse::service::link::TlsFacts;
 
 /// A client connection. Every wait ends after ten seconds.
 pub struct Client {
@@ -53,12 +52,6 @@ impl Client {
     /// What TLS came to.
     #[allow(dead_code)]
     pub fn facts(&self) -> Option<posthouse::service::TlsFacts> {
-        self.tls.as_ref()?.facts()
-    }
-
-    /// What the handshake came to.
-    #[allow(dead_code)] // not every test needs it
-    pub fn tls_facts(&self) -> Option<TlsFacts> {
         self.tls.as_ref()?.facts()
     }
 

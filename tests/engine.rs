@@ -758,7 +758,7 @@ fn scram_is_bound_to_the_tls_channel() {
         let offered = client.command("EHLO client.example.test", "250 ");
         let offered = offered.iter().find_map(|line| line.split_once("AUTH ")).unwrap().1;
         assert!(Mechanisms::from_names(offered.as_bytes()).contains(plus), "{offered}");
-        let mut data = client.tls_facts().unwrap().exporter.expect("TLS 1.3").to_vec();
+        let mut data = client.facts().unwrap().exporter.expect("TLS 1.3").to_vec();
         data[0] ^= u8::from(forged);
         authenticate(&mut client, plus, "user1", password, Channel::Exporter(data))
     };

@@ -102,6 +102,7 @@ pub fn port(engine: &Engine, name: &str) -> SocketAddr {
 }
 
 /// Every file below a directory with its bytes: equal before and after means that nothing was changed.
+#[allow(dead_code)] // not every test needs it
 pub fn picture(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = Vec::new();
     let mut open = vec![directory.to_owned()];

@@ -16,6 +16,8 @@ mod export;
 mod format;
 #[path = "../fuzz/scenarios/header.rs"]
 mod header;
+#[path = "../fuzz/scenarios/parameter.rs"]
+mod parameter;
 #[path = "../fuzz/scenarios/pop3_server.rs"]
 mod pop3_server;
 #[path = "../fuzz/scenarios/proxy.rs"]
@@ -120,4 +122,9 @@ fn format_corpus_holds() {
 #[test]
 fn checkpoint_corpus_holds() {
     replay("checkpoint", checkpoint::run);
+}
+
+#[test]
+fn parameter_corpus_holds() {
+    replay("parameter", parameter::run);
 }

@@ -42,6 +42,7 @@ mod listener;
 mod mailbox;
 mod message;
 mod pending;
+mod policy;
 mod pop3_server;
 mod queue;
 mod record;
@@ -50,9 +51,11 @@ mod report;
 mod sasl;
 mod scrub;
 mod smtp_client;
+mod smtp_extension;
 mod smtp_server;
 mod status;
 mod store_state;
+mod token;
 mod version;
 
 #[cfg(test)]

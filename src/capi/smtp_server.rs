@@ -12,13 +12,14 @@ use super::bytes::{self, ph_bytes};
 use super::pending::Pending;
 use super::record::{self, Record};
 use super::sasl::{self, Asked, Asks, ph_scram_keys};
+use super::smtp_extension::extensions_of;
 use super::status::{ph_error, ph_status};
 use crate::error::{Error, Kind, Result};
 use crate::sasl::Verdict;
 use crate::session::{Next, Session, Step};
 use crate::smtp::Reply;
 use crate::smtp::extension::Extensions;
-use crate::smtp::parameter::Body;
+use crate::smtp::parameter::{Body, Hold};
 use crate::smtp::server::{Dialect, Event, Limits, Offer, Server, ServerConfig};
 use crate::time::Time;
 
@@ -29,6 +30,8 @@ pub(super) const PH_NEVER: u64 = u64::MAX;
 pub const PH_SMTP_DIALECT_SMTP: u32 = 0;
 /// Session dialect: mail from users' programs, AUTH is needed before MAIL (RFC 6409).
 pub const PH_SMTP_DIALECT_SUBMISSION: u32 = 1;
+/// Session dialect: local delivery, LHLO and a reply for each recipient at a message's end (RFC 2033). Not for port 25.
+pub const PH_SMTP_DIALECT_LMTP: u32 = 2;
 
 /// Connection: TLS is on.
 pub const PH_OFFER_TLS: u32 = 1;
@@ -53,26 +56,38 @@ pub const PH_SMTP_CLOSED: u32 = 3;
 /// Session: the connection begins, nothing was sent. Answer: ph_smtp_server_accept greets; ph_smtp_server_reply with 421 or
 /// 554 turns the peer away.
 pub const PH_SMTP_CONNECT: u32 = 10;
-/// Session: HELO or EHLO (PH_SMTP_FLAG_EXTENDED); data is what the peer calls itself. Answer: accept or reply.
+/// Session: HELO, EHLO or LHLO (the last two: PH_SMTP_FLAG_EXTENDED); data is what the peer calls itself. Answer: accept or reply.
 pub const PH_SMTP_HELLO: u32 = 11;
 /// Session: the 220 for STARTTLS is pending. Write it out, make the handshake, then answer: ph_smtp_server_tls_started.
 pub const PH_SMTP_STARTTLS: u32 = 12;
 /// Session: a client logs in with login, password, authorization. Answer: ph_smtp_server_auth.
 pub const PH_SMTP_AUTH: u32 = 13;
-/// Session: MAIL; address is the reverse-path, empty for the null path; size is the announced size or 0; flags. Answer: accept or reply.
+/// Session: MAIL; address is the reverse-path, empty for the null path; size is the announced size or 0; flags; parameters are those
+/// that must be passed on; hold_seconds, hold_until. Answer: accept or reply.
 pub const PH_SMTP_MAIL: u32 = 14;
-/// Session: RCPT; address is the forward-path. Answer: accept or reply.
+/// Session: RCPT; address is the forward-path; parameters are those that must be passed on. Answer: accept or reply.
 pub const PH_SMTP_RCPT: u32 = 15;
 /// Session: a message is about to begin. Answer: accept or reply.
 pub const PH_SMTP_DATA_START: u32 = 16;
 /// Session: data is a piece of the message, dots removed, CR LF kept. No answer.
 pub const PH_SMTP_DATA_CHUNK: u32 = 17;
-/// Session: the message is whole and has size octets. Answer, when it is safe: accept or reply.
+/// Session: the message is whole and has size octets. Answer, when it is safe: accept or reply; in LMTP for each of the recipients by
+/// ph_smtp_server_reply_recipient, or once for all by accept or reply.
 pub const PH_SMTP_DATA_END: u32 = 18;
 /// Session: the transaction is over without a message; forget its MAIL, RCPT and DATA_CHUNK events. No answer.
 pub const PH_SMTP_RESET: u32 = 19;
 /// Session: QUIT; the reply is pending. No answer.
 pub const PH_SMTP_QUIT: u32 = 20;
+/// Session: VRFY; data is what is asked for, flags say PH_SMTP_FLAG_SMTPUTF8 when the answer may be UTF-8. Answer: accept (252) or reply.
+pub const PH_SMTP_VERIFY: u32 = 21;
+/// Session: EXPN; as PH_SMTP_VERIFY.
+pub const PH_SMTP_EXPAND: u32 = 22;
+/// Session: ETRN; data is the node (RFC 1985 5): a domain, behind @ with its subdomains, behind # a queue. Answer: accept (250) or reply.
+pub const PH_SMTP_ETRN: u32 = 23;
+/// Session: XCLIENT; the connection is in truth that of another client. parameters are what the proxy says
+/// (NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT, values in xtext); address is ADDR, login is LOGIN, which makes the session
+/// authenticated. Answer: accept greets the client; reply with 421 or 554 turns it away.
+pub const PH_SMTP_FORWARDED: u32 = 24;
 
 /// Session: CRAM-MD5 begins and needs a nonce. Answer: ph_smtp_server_auth_nonce.
 pub const PH_SMTP_AUTH_NONCE: u32 = 30;
@@ -96,6 +111,10 @@ pub const PH_SMTP_FLAG_EXTENDED: u32 = 2;
 pub const PH_SMTP_FLAG_8BIT: u32 = 4;
 /// Event flag: MAIL carried SMTPUTF8 (RFC 6531).
 pub const PH_SMTP_FLAG_SMTPUTF8: u32 = 8;
+/// Event flag: MAIL carried BODY=BINARYMIME (RFC 3030): the message may hold any octets.
+pub const PH_SMTP_FLAG_BINARY: u32 = 16;
+/// Event flag: MAIL carried REQUIRETLS (RFC 8689).
+pub const PH_SMTP_FLAG_REQUIRETLS: u32 = 32;
 /// Event flag: the client has proved that it knows the password.
 pub const PH_SMTP_FLAG_PROVED: u32 = 256;
 
@@ -109,6 +128,15 @@ struct Smtp {
     machine: Server,
     output: Pending,
     awaits: Awaits,
+    /// What the last event's parameters and address point to.
+    text: EventText,
+}
+
+/// Texts that an event needs and the machine does not hold.
+#[derive(Default)]
+struct EventText {
+    parameters: Vec<u8>,
+    address: Vec<u8>,
 }
 
 /// Which answer the last event waits for.
@@ -152,6 +180,20 @@ pub struct ph_smtp_server_options {
     pub data_timeout_ms: u32,
     /// Must be 0.
     pub reserved: u32,
+    /// PH_SMTP_EXTENSION_... added up.
+    pub extensions: u32,
+    /// PH_SMTP_LOOKUP_... for VRFY. 0: PH_SMTP_LOOKUP_UNTOLD.
+    pub vrfy: u32,
+    /// PH_SMTP_LOOKUP_... for EXPN. 0: PH_SMTP_LOOKUP_WITHHELD.
+    pub expn: u32,
+    /// Most different domains of a transaction's recipients. 0: they are not counted. Over: 452 4.5.3.
+    pub max_recipient_domains: u32,
+    /// With PH_SMTP_EXTENSION_DELIVERBY: the least seconds of BY with mode R; 0: none is announced.
+    pub deliver_by_least: u32,
+    /// FUTURERELEASE (RFC 4865), in PH_SMTP_DIALECT_SUBMISSION: most seconds of HOLDFOR. 0: it is not offered.
+    pub hold_seconds: u32,
+    /// FUTURERELEASE: latest HOLDUNTIL, in seconds since 1970-01-01T00:00:00Z. 0: it is not offered.
+    pub hold_until: u64,
 }
 
 // SAFETY: repr(C), begins with `struct_size`; integers and pointers.
@@ -187,6 +229,17 @@ pub struct ph_smtp_event {
     pub password: ph_bytes,
     /// On whose behalf to act, UTF-8; empty: the login name's own.
     pub authorization: ph_bytes,
+    /// The parameters that the next hop must hear of, as ASCII text with a space between: RET, ENVID, BY, MT-PRIORITY, REQUIRETLS of MAIL
+    /// (RFC 3461, 2852, 6710, 8689), NOTIFY, ORCPT of RCPT (RFC 3461, 6533). They are checked and have one form.
+    pub parameters: ph_bytes,
+    /// MAIL carried HOLDFOR (RFC 4865): seconds from now before which the message may not leave.
+    pub hold_seconds: u64,
+    /// MAIL carried HOLDUNTIL (RFC 4865): that instant, in seconds since 1970-01-01T00:00:00Z.
+    pub hold_until: u64,
+    /// LMTP, PH_SMTP_DATA_END: how many recipients wait for a reply.
+    pub recipients: u32,
+    /// Always 0.
+    pub reserved2: u32,
 }
 
 // SAFETY: repr(C), begins with `struct_size`; integers and pointers.
@@ -218,8 +271,13 @@ pub unsafe extern "C" fn ph_smtp_server_new(
             clear(out, "out")?;
             let options = record::read_optional(options)?;
             let (config, offer) = config_of(options.as_ref())?;
-            let machine = Server::new(Arc::new(config), offer, Time(now_ms));
-            let session = Smtp { machine, output: Pending::default(), awaits: Awaits::Nothing };
+            let trusted = config.extensions.xclient;
+            let mut machine = Server::new(Arc::new(config), offer, Time(now_ms));
+            if trusted {
+                machine.trust_peer();
+            }
+            let text = EventText::default();
+            let session = Smtp { machine, output: Pending::default(), awaits: Awaits::Nothing, text };
             give(out, ph_smtp_server(Exclusive::new(session)));
         }
         DONE
@@ -261,7 +319,10 @@ pub unsafe extern "C" fn ph_smtp_server_step(
                 }
                 let output = session.output.open();
                 let Step { consumed: used, next } = session.machine.step(Time(now_ms), input, output);
-                let (shown, awaits) = event_for_c(&next);
+                let (mut shown, awaits) = event_for_c(&next, &mut session.text);
+                if shown.kind == PH_SMTP_DATA_END {
+                    shown.recipients = session.machine.recipients_unanswered();
+                }
                 session.awaits = awaits;
                 *consumed = used;
                 record::write(event, shown)
@@ -307,12 +368,7 @@ pub unsafe extern "C" fn ph_smtp_server_reply(
     boundary!(std::ptr::null_mut() => {
         // SAFETY: pointers as documented, one call at a time.
         unsafe {
-            let code = u16::try_from(code).ok().filter(|code| (200..600).contains(code));
-            let Some(code) = code else {
-                return Err(Error::new(Kind::InvalidArgument, "code is not between 200 and 599"));
-            };
-            let enhanced = enhanced_status(enhanced.text("enhanced")?, code)?;
-            let reply = Reply { code, enhanced, text: text.text("text")? };
+            let reply = reply_of(code, enhanced, text)?;
             answer(session, Awaits::Reply, |machine| machine.reply(reply))
         }
     })
@@ -456,6 +512,38 @@ pub unsafe extern "C" fn ph_smtp_server_tls_started(
             let unread = bytes::slice(unread, unread_len, "unread")?;
             let offer = offer_of(offer)?;
             answer(session, Awaits::Tls, |machine| machine.tls_started(offer, unread))
+        }
+    })
+}
+
+/// In LMTP, answers PH_SMTP_DATA_END for the next accepted recipient, in the order of their RCPT.
+///
+/// Behaviour: the event is answered when every recipient has its reply; ph_smtp_server_accept and ph_smtp_server_reply stand for all that
+/// have none yet. A code of class 2 says that the message is safe for this recipient. In the other dialects it is ph_smtp_server_reply.
+/// Parameters: session; code, enhanced, text as for ph_smtp_server_reply.
+/// Returns: PH_OK or an error.
+/// Errors: as for ph_smtp_server_reply.
+/// Ownership: everything is copied before the call returns.
+/// Thread: one at a time.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ph_smtp_server_reply_recipient(
+    session: *mut ph_smtp_server,
+    code: u32,
+    enhanced: ph_bytes,
+    text: ph_bytes,
+) -> ph_status {
+    boundary!(std::ptr::null_mut() => {
+        // SAFETY: pointers as documented, one call at a time.
+        unsafe {
+            let reply = reply_of(code, enhanced, text)?;
+            answer(session, Awaits::Reply, |machine| machine.reply_recipient(reply))?;
+            required(session, "session")?.0.with(|session| {
+                if session.machine.recipients_unanswered() > 0 {
+                    session.awaits = Awaits::Reply;
+                }
+                DONE
+            })
         }
     })
 }
@@ -621,6 +709,7 @@ unsafe fn config_of(options: Option<&ph_smtp_server_options>) -> Result<(ServerC
     config.dialect = match options.dialect {
         PH_SMTP_DIALECT_SMTP => Dialect::Smtp,
         PH_SMTP_DIALECT_SUBMISSION => Dialect::Submission,
+        PH_SMTP_DIALECT_LMTP => Dialect::Lmtp,
         _ => {
             return Err(Error::new(
                 Kind::InvalidArgument,
@@ -628,11 +717,7 @@ unsafe fn config_of(options: Option<&ph_smtp_server_options>) -> Result<(ServerC
             ));
         }
     };
-    config.extensions.chunking = match options.no_chunking {
-        0 => true,
-        1 => false,
-        _ => return Err(Error::new(Kind::InvalidArgument, "no_chunking is neither 0 nor 1")),
-    };
+    config.extensions = extensions_of(options)?;
     if (1..512).contains(&options.max_command_line) {
         return Err(Error::new(Kind::InvalidArgument, "max_command_line is below 512"));
     }
@@ -650,6 +735,7 @@ unsafe fn config_of(options: Option<&ph_smtp_server_options>) -> Result<(ServerC
     }
     for (limit, value) in [
         (&mut limits.recipients, options.max_recipients),
+        (&mut limits.recipient_domains, options.max_recipient_domains),
         (&mut limits.errors, options.max_errors),
         (&mut limits.transactions, options.max_transactions),
     ] {
@@ -666,6 +752,20 @@ unsafe fn config_of(options: Option<&ph_smtp_server_options>) -> Result<(ServerC
         }
     }
     Ok((config, offer_of(options.offer)?))
+}
+
+/// # Safety
+/// The views are as the header says, and outlive the reply.
+unsafe fn reply_of<'a>(code: u32, enhanced: ph_bytes, text: ph_bytes) -> Result<Reply<'a>> {
+    let code = u16::try_from(code).ok().filter(|code| (200..600).contains(code));
+    let Some(code) = code else {
+        return Err(Error::new(Kind::InvalidArgument, "code is not between 200 and 599"));
+    };
+    // SAFETY: the caller's promise.
+    unsafe {
+        let enhanced = enhanced_status(enhanced.text("enhanced")?, code)?;
+        Ok(Reply { code, enhanced, text: text.text("text")? })
+    }
 }
 
 fn offer_of(bits: u32) -> Result<Offer> {
@@ -709,7 +809,7 @@ fn enhanced_status(text: &str, code: u16) -> Result<Option<(u8, u16, u16)>> {
 }
 
 /// What a step told, for C, and which answer it waits for.
-fn event_for_c(next: &Next<Event<'_>>) -> (ph_smtp_event, Awaits) {
+fn event_for_c(next: &Next<Event<'_>>, text: &mut EventText) -> (ph_smtp_event, Awaits) {
     let mut shown = ph_smtp_event {
         struct_size: 0,
         kind: 0,
@@ -721,7 +821,13 @@ fn event_for_c(next: &Next<Event<'_>>) -> (ph_smtp_event, Awaits) {
         login: ph_bytes::EMPTY,
         password: ph_bytes::EMPTY,
         authorization: ph_bytes::EMPTY,
+        parameters: ph_bytes::EMPTY,
+        hold_seconds: 0,
+        hold_until: 0,
+        recipients: 0,
+        reserved2: 0,
     };
+    text.parameters.clear();
     let mut awaits = Awaits::Nothing;
     shown.kind = match next {
         Next::NeedInput => PH_SMTP_NEED_INPUT,
@@ -769,16 +875,30 @@ fn event_for_c(next: &Next<Event<'_>>) -> (ph_smtp_event, Awaits) {
                     shown.address = ph_bytes::new(from.as_bytes());
                 }
                 shown.size = parameters.size;
-                if parameters.body != Body::SevenBit {
-                    shown.flags |= PH_SMTP_FLAG_8BIT;
-                }
+                shown.flags |= match parameters.body {
+                    Body::SevenBit => 0,
+                    Body::EightBit => PH_SMTP_FLAG_8BIT,
+                    Body::Binary => PH_SMTP_FLAG_BINARY,
+                };
                 if parameters.smtputf8 {
                     shown.flags |= PH_SMTP_FLAG_SMTPUTF8;
                 }
+                if parameters.require_tls {
+                    shown.flags |= PH_SMTP_FLAG_REQUIRETLS;
+                }
+                match parameters.hold {
+                    None => {}
+                    Some(Hold::For(seconds)) => shown.hold_seconds = u64::from(seconds),
+                    Some(Hold::Until(instant)) => shown.hold_until = instant,
+                }
+                parameters.relay_text(&mut text.parameters);
+                shown.parameters = ph_bytes::new(&text.parameters);
                 PH_SMTP_MAIL
             }
-            Event::Rcpt { to, .. } => {
+            Event::Rcpt { to, parameters } => {
                 awaits = Awaits::Reply;
+                parameters.relay_text(&mut text.parameters);
+                shown.parameters = ph_bytes::new(&text.parameters);
                 shown.address = ph_bytes::new(to.as_bytes());
                 PH_SMTP_RCPT
             }
@@ -797,10 +917,34 @@ fn event_for_c(next: &Next<Event<'_>>) -> (ph_smtp_event, Awaits) {
             }
             Event::Reset => PH_SMTP_RESET,
             Event::Quit => PH_SMTP_QUIT,
-            Event::Verify { .. }
-            | Event::Expand { .. }
-            | Event::Etrn { .. }
-            | Event::Forwarded(_) => 0,
+            Event::Verify { text, smtputf8 } | Event::Expand { text, smtputf8 } => {
+                awaits = Awaits::Reply;
+                shown.data = ph_bytes::new(text);
+                if *smtputf8 {
+                    shown.flags |= PH_SMTP_FLAG_SMTPUTF8;
+                }
+                let verify = matches!(event, Event::Verify { .. });
+                if verify { PH_SMTP_VERIFY } else { PH_SMTP_EXPAND }
+            }
+            Event::Etrn { node } => {
+                awaits = Awaits::Reply;
+                shown.data = ph_bytes::new(node);
+                PH_SMTP_ETRN
+            }
+            Event::Forwarded(forwarded) => {
+                awaits = Awaits::Reply;
+                forwarded.text(&mut text.parameters);
+                shown.parameters = ph_bytes::new(&text.parameters);
+                text.address.clear();
+                if let Some(address) = forwarded.address {
+                    text.address.extend_from_slice(address.to_string().as_bytes());
+                }
+                shown.address = ph_bytes::new(&text.address);
+                if let Some(login) = &forwarded.login {
+                    shown.login = ph_bytes::new(login.as_bytes());
+                }
+                PH_SMTP_FORWARDED
+            }
         },
     };
     if awaits != Awaits::Nothing {

@@ -14,6 +14,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use super::punycode;
+
 /// Longest local part in octets, quotes included (RFC 5321 4.5.3.1.1).
 pub const LOCAL_PART_OCTETS: usize = 64;
 /// Longest domain in octets (RFC 5321 4.5.3.1.2).
@@ -94,9 +96,14 @@ impl Address {
         self.local_value().eq_ignore_ascii_case(b"postmaster")
     }
 
-    /// Whether both name the same mailbox by value. Local parts are compared with their case.
+    /// Whether both name the same mailbox by value. Local parts are compared with their case, domains as
+    /// [`is_same_domain`] does.
     pub fn is_same_mailbox(&self, other: &Address) -> bool {
-        self.local_value() == other.local_value() && self.domain_key() == other.domain_key()
+        let domains = match (self.domain_key(), other.domain_key()) {
+            (Some(one), Some(two)) => is_same_domain(&one, &two),
+            (one, two) => one == two,
+        };
+        domains && self.local_value() == other.local_value()
     }
 
     /// Whether it needs SMTPUTF8.
@@ -164,16 +171,59 @@ fn quoted_string(text: &[u8]) -> Option<usize> {
 
 /// The length of the dot-string at the front.
 fn dot_string(text: &[u8]) -> Option<usize> {
-    let length = text.iter().position(|&b| b != b'.' && !is_atext(b)).unwrap_or(text.len());
-    let local = text.get(..length)?;
-    let dotted = local.first() == Some(&b'.') || local.last() == Some(&b'.');
-    let gap = local.windows(2).any(|pair| pair == b"..");
-    (length > 0 && !dotted && !gap).then_some(length)
+    // A dot needs an atom before it and behind it.
+    let mut after_atom = false;
+    let mut length = 0;
+    for &octet in text {
+        if class(octet) & ATEXT != 0 {
+            after_atom = true;
+        } else if octet == b'.' && after_atom {
+            after_atom = false;
+        } else {
+            break;
+        }
+        length += 1;
+    }
+    after_atom.then_some(length)
 }
 
 /// An octet of an atom (RFC 5322 3.2.3, RFC 6531 3.3).
-fn is_atext(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || octet >= 0x80 || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+const ATEXT: u8 = 1;
+/// An octet of a label, ASCII.
+const LABEL: u8 = 2;
+/// An octet of UTF-8 beyond ASCII.
+const WIDE: u8 = 4;
+
+/// What each octet may be part of.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut octet = 0u8;
+    loop {
+        let mut class = 0;
+        let label = octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_';
+        if label {
+            class |= LABEL;
+        }
+        let other = matches!(
+            octet,
+            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'/' | b'=' | b'?' | b'^' | b'`' | b'{'..=b'~'
+        );
+        if label || other || octet >= 0x80 {
+            class |= ATEXT;
+        }
+        if octet >= 0x80 {
+            class |= WIDE;
+        }
+        classes[octet as usize] = class;
+        if octet == u8::MAX {
+            break classes;
+        }
+        octet += 1;
+    }
+};
+
+fn class(octet: u8) -> u8 {
+    CLASSES.get(usize::from(octet)).copied().unwrap_or(0)
 }
 
 enum Literal {
@@ -193,6 +243,31 @@ fn literal(domain: &[u8]) -> Option<Literal> {
     }
 }
 
+/// Whether two domains, in the form of [`Address::domain_key`], are the same: an A-label (`xn--...`) and the
+/// U-label behind it are (RFC 5890 2.3.2.1). Unicode is compared in lower case, as it is normalised already in a U-label.
+pub fn is_same_domain(one: &str, two: &str) -> bool {
+    if one == two {
+        return true;
+    }
+    let unicode = |label: &str| {
+        let text = label.strip_prefix("xn--").and_then(punycode::decode);
+        text.map(|text| text.to_lowercase())
+    };
+    let (mut ones, mut twos) = (one.split('.'), two.split('.'));
+    loop {
+        match (ones.next(), twos.next()) {
+            (None, None) => return true,
+            (Some(a), Some(b)) if a == b => {}
+            (Some(a), Some(b)) => match (unicode(a), unicode(b)) {
+                (Some(text), None) if text == b => {}
+                (None, Some(text)) if text == a => {}
+                _ => return false,
+            },
+            _ => return false,
+        }
+    }
+}
+
 /// Whether this is a domain or an address literal (RFC 5321 4.1.2, 4.1.3).
 pub fn domain_is_valid(domain: &[u8], utf8: bool) -> bool {
     if domain.first() == Some(&b'[') {
@@ -202,15 +277,26 @@ pub fn domain_is_valid(domain: &[u8], utf8: bool) -> bool {
     if domain.is_empty() || domain.len() > DOMAIN_OCTETS {
         return false;
     }
-    domain.split(|&b| b == b'.').all(|label| {
-        !label.is_empty()
-            && label.len() <= LABEL_OCTETS
-            && label.first() != Some(&b'-')
-            && label.last() != Some(&b'-')
-            && label.iter().all(|&b| {
-                b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || (utf8 && b >= 0x80)
-            })
-    })
+    let allowed = if utf8 { LABEL | WIDE } else { LABEL };
+    // A label is between two dots, where the ends count as dots.
+    let (mut before, mut length) = (b'.', 0);
+    for &octet in domain {
+        if class(octet) & allowed != 0 {
+            if before == b'.' && octet == b'-' {
+                return false;
+            }
+            length += 1;
+        } else if octet != b'.' || matches!(before, b'.' | b'-') {
+            return false;
+        } else {
+            length = 0;
+        }
+        if length > LABEL_OCTETS {
+            return false;
+        }
+        before = octet;
+    }
+    !matches!(before, b'.' | b'-')
 }
 
 #[cfg(test)]
@@ -359,6 +445,33 @@ mod tests {
         assert!(parse(&whole(ADDRESS_OCTETS)).is_some());
         assert!(parse(&whole(ADDRESS_OCTETS + 1)).is_none());
         assert!(parse(&whole(ADDRESS_OCTETS + 2)).is_none());
+    }
+
+    #[test]
+    fn a_labels_and_u_labels_are_the_same_domain() {
+        let wide = |text: &str| Address::parse(text.as_bytes(), true).expect("an address");
+        assert!(wide("a@BÜCHER.test").is_same_mailbox(&wide("a@xn--bcher-kva.TEST.")));
+        assert!(wide("a@xn--bcher-kva.test").is_same_mailbox(&wide("a@bücher.test")));
+        assert!(is_same_domain("mail.xn--mnchen-3ya.test", "mail.münchen.test"));
+        for (one, two) in [
+            ("xn--bcher-kva.test", "bucher.test"),
+            ("xn--bcher-kva.test", "bücher.test.org"),
+            ("xn--bcher-kva", "xn--mnchen-3ya"),
+            ("xn--999999999", "bücher"),
+            ("x.test", "test"),
+        ] {
+            assert!(!is_same_domain(one, two), "{one} {two}");
+        }
+    }
+
+    #[test]
+    fn octets_of_atoms_are_those_of_the_grammar() {
+        for octet in 0..=u8::MAX {
+            let atext = octet.is_ascii_alphanumeric()
+                || octet >= 0x80
+                || b"!#$%&'*+-/=?^_`{|}~".contains(&octet);
+            assert_eq!(class(octet) & ATEXT != 0, atext, "{octet}");
+        }
     }
 
     #[test]

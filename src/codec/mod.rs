@@ -14,3 +14,4 @@ pub mod mailbox;
 pub mod mime;
 pub mod path;
 pub mod proxy;
+mod punycode;

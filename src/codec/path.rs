@@ -22,9 +22,24 @@ impl Path<'_> {
     /// Finds the path at the front of `text`. `None`: no brackets, too long, or a source route that is none.
     pub fn split(text: &[u8]) -> Option<Path<'_>> {
         let inner = text.strip_prefix(b"<")?;
+        let window = inner.get(..PATH_OCTETS - 1).unwrap_or(inner);
+        let marked = |b: &u8| matches!(b, b'>' | b'"' | b'\\');
+        let end = match window.iter().position(marked) {
+            Some(at) if window.get(at) == Some(&b'>') => at,
+            // Only quotes and backslashes need a closer look.
+            Some(_) => Self::end(window)?,
+            None => return None,
+        };
+        let (path, rest) = inner.split_at_checked(end)?;
+        let mailbox = if path.starts_with(b"@") { after_route(path)? } else { path };
+        Some(Path { mailbox, rest: rest.get(1..)? })
+    }
+
+    /// Where the closing bracket stands.
+    fn end(window: &[u8]) -> Option<usize> {
         let mut quoted = false;
         let mut escaped = false;
-        let end = inner.iter().take(PATH_OCTETS - 1).position(|&byte| {
+        window.iter().position(|&byte| {
             if escaped {
                 escaped = false;
                 return false;
@@ -36,10 +51,7 @@ impl Path<'_> {
                 _ => {}
             }
             false
-        })?;
-        let (path, rest) = inner.split_at_checked(end)?;
-        let mailbox = if path.starts_with(b"@") { after_route(path)? } else { path };
-        Some(Path { mailbox, rest: rest.get(1..)? })
+        })
     }
 }
 

@@ -43,11 +43,24 @@ pub(crate) fn split(line: &[u8]) -> (Verb, &[u8]) {
     let argument = argument.strip_prefix(b" ").unwrap_or_default();
     let spaces = argument.iter().rev().take_while(|&&b| b == b' ').count();
     let argument = argument.get(..argument.len() - spaces).unwrap_or_default();
+    if let Ok(four) = <[u8; 4]>::try_from(verb) {
+        // A letter keeps all but the bit of its case; nothing else becomes a letter by that.
+        return (four_letters(&four.map(|b| b & 0xdf)), argument);
+    }
     let mut folded = [0; 8];
     let Some(name) = folded.get_mut(..verb.len()) else { return (Verb::Unknown, argument) };
     name.copy_from_slice(verb);
     name.make_ascii_uppercase();
     let verb = match &*name {
+        b"STARTTLS" => Verb::StartTls,
+        b"XCLIENT" => Verb::Xclient,
+        _ => Verb::Unknown,
+    };
+    (verb, argument)
+}
+
+fn four_letters(name: &[u8; 4]) -> Verb {
+    match name {
         b"MAIL" => Verb::Mail,
         b"RCPT" => Verb::Rcpt,
         b"DATA" => Verb::Data,
@@ -58,17 +71,14 @@ pub(crate) fn split(line: &[u8]) -> (Verb, &[u8]) {
         b"NOOP" => Verb::Noop,
         b"QUIT" => Verb::Quit,
         b"AUTH" => Verb::Auth,
-        b"STARTTLS" => Verb::StartTls,
         b"LHLO" => Verb::Lhlo,
         b"VRFY" => Verb::Vrfy,
         b"EXPN" => Verb::Expn,
         b"HELP" => Verb::Help,
         b"ETRN" => Verb::Etrn,
-        b"XCLIENT" => Verb::Xclient,
         b"TURN" | b"SEND" | b"SOML" | b"SAML" => Verb::Withheld,
         _ => Verb::Unknown,
-    };
-    (verb, argument)
+    }
 }
 
 /// The name in HELO or EHLO. Any printable word will do: a wrong name alone must not keep mail out (RFC 5321 4.1.4).

@@ -72,6 +72,35 @@ impl Forwarded {
 }
 
 impl Forwarded {
+    /// Appends the attributes that are known, in the form in which a proxy sends them.
+    pub fn text(&self, out: &mut Vec<u8>) {
+        let address = |address: IpAddr| match address {
+            IpAddr::V4(address) => address.to_string(),
+            IpAddr::V6(address) => format!("IPV6:{address}"),
+        };
+        let protocol = |extended| String::from(if extended { "ESMTP" } else { "SMTP" });
+        let values = [
+            self.name.clone(),
+            self.address.map(address),
+            self.port.map(|port| port.to_string()),
+            self.extended.map(protocol),
+            self.hello.clone(),
+            self.login.clone(),
+            self.destination.map(address),
+            self.destination_port.map(|port| port.to_string()),
+        ];
+        let mut mark = b"".as_slice();
+        for (name, value) in ATTRIBUTES.split(' ').zip(values) {
+            if let Some(value) = value.and_then(|value| Xtext::encode(value.as_bytes())) {
+                out.extend_from_slice(mark);
+                out.extend_from_slice(name.as_bytes());
+                out.push(b'=');
+                out.extend_from_slice(value.as_bytes());
+                mark = b" ";
+            }
+        }
+    }
+
     pub(crate) fn memory_bytes(&self) -> usize {
         let text = |t: &Option<String>| t.as_ref().map_or(0, String::capacity);
         size_of::<Forwarded>() + text(&self.name) + text(&self.hello) + text(&self.login)
@@ -119,6 +148,9 @@ mod tests {
         assert_eq!(found.login.as_deref(), Some("bob"));
         assert_eq!(found.destination, "127.0.0.1".parse().ok());
         assert_eq!(found.destination_port, None);
+        let mut text = Vec::new();
+        found.text(&mut text);
+        assert_eq!(Forwarded::parse(&text), Some(found));
     }
 
     #[test]

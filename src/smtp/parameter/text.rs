@@ -110,6 +110,10 @@ impl OriginalRecipient {
         utf8: bool,
         space: &mut Vec<u8>,
     ) -> Option<OriginalRecipient> {
+        // What is longer already becomes no shorter; a character beyond ASCII becomes three times as long at most.
+        if value.len() > limit {
+            return None;
+        }
         let divider = memchr::memchr(b';', value)?;
         let (kind, address) = (value.get(..divider)?, value.get(divider + 1..)?);
         if kind.is_empty() || !kind.iter().all(|&b| is_atom(b)) || address.is_empty() {

@@ -76,7 +76,8 @@ impl Server {
     }
 
     fn command(&mut self, line: &[u8]) -> Option<Signal> {
-        if line.iter().any(|b| *b < b' ' || *b == 0x7f) {
+        // Without a branch inside, this is a few vector instructions.
+        if line.iter().fold(false, |odd, &b| odd | (b < b' ') | (b == 0x7f)) {
             self.refuse(Reply::new(500, 5, 2, "Control character in a command line"));
             return None;
         }

@@ -2,6 +2,7 @@
  * Connections on the host's own sockets (here: none at all), policy questions answered at once, later, too late and never,
  * bearer tokens verified by the host.
  */
+#define _POSIX_C_SOURCE 200112L
 #include "test.h"
 
 #ifdef _WIN32
@@ -351,6 +352,7 @@ int main(int argc, char **argv)
     FAILS(PH_E_STOPPED, ph_connection_step(left, NULL, 0, &consumed, &state, &err));
     ph_connection_free(left);
     CHECK(host.dropped == 3);
+    use_everything();
     ph_connection_free(NULL);
     CHECK(ph_connection_timeout(NULL) == PH_NEVER);
     return 0;

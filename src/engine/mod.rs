@@ -23,7 +23,7 @@ use crate::runtime::{Plan, Server, outbound};
 use crate::sasl::Mechanism;
 use crate::service::login::Logins;
 use crate::service::transaction::{Origin, Recipient, Transaction};
-use crate::service::{Protocols, Shared};
+use crate::service::{Host, Protocols, Shared};
 use crate::smtp::client::{self, ClientConfig};
 use crate::spool::Spool;
 use crate::store::{
@@ -201,8 +201,7 @@ impl Engine {
             Mailboxes::new(&store),
             config.rules.clone(),
             Arc::clone(&clock),
-            options.events.clone(),
-            options.hooks.clone(),
+            Host { events: options.events.clone(), hooks: options.hooks.clone() },
         );
         shared.directory.keep_cram_md5(config.mechanisms.contains(Mechanism::CramMd5));
         shared.logins.store(Arc::new(Logins {

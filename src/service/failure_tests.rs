@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::event::Event;
 use super::pop3::Pop3Conversation;
 use super::smtp::SmtpConversation;
-use super::{Conversation, Link, Progress, Settled, Shared, Wait};
+use super::{Conversation, Host, Link, Progress, Settled, Shared, Wait};
 use crate::directory::{Directory, NewAccount};
 use crate::mailbox::Mailboxes;
 use crate::policy::{PlaintextLogin, Rules};
@@ -95,8 +95,7 @@ impl House {
             mailboxes,
             rules,
             clock,
-            Some(events),
-            None,
+            Host { events: Some(events), hooks: None },
         );
         shared.watch(&store);
         House { fs, store, shared, seen }

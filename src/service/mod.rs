@@ -46,6 +46,15 @@ pub use protocols::Protocols;
 /// Is told of messages that have recipients to deliver to.
 pub type Wake = Box<dyn Fn(MessageId) + Send + Sync>;
 
+/// What the host wants to hear and to judge.
+#[derive(Clone, Default)]
+pub struct Host {
+    /// Where events go.
+    pub events: Option<event::EventSink>,
+    /// Who judges beside our own rules.
+    pub hooks: Option<hook::Hooks>,
+}
+
 /// What all conversations of an engine share.
 pub struct Shared {
     /// Our name in greetings and trace headers.
@@ -87,8 +96,7 @@ impl Shared {
         mailboxes: Mailboxes,
         rules: Rules,
         clock: Arc<dyn Clock>,
-        events: Option<event::EventSink>,
-        hooks: Option<hook::Hooks>,
+        host: Host,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             hostname,
@@ -99,8 +107,8 @@ impl Shared {
             defences: Defences::default(),
             clock,
             counters: Counters::default(),
-            events,
-            hooks,
+            events: host.events,
+            hooks: host.hooks,
             delivery: ArcSwap::from_pointee(None),
             sessions: AtomicU64::new(0),
             logins: ArcSwap::default(),

@@ -63,8 +63,7 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
         "\n# Where mail for other servers goes, one table for each domain. Without one it waits in the queue.\n\
          #   domain       the recipients' domain, or \"*\" for all that have no table of their own\n\
          #   to           smtp:HOST:PORT, lmtp:HOST:PORT or lmtp:/PATH of a socket\n\
-         #   tls          \"opportunistic\" (when it is offered; what a table has that does not say),\n\
-         #                \"required\" or \"none\"\n\
+         #   tls          \"opportunistic\" (when it is offered; the default), \"required\" or \"none\"\n\
          #   authorities  PEM file of who may vouch for HOST; needed with tls = \"required\"\n\
          #   login, password  log in with these; under TLS, unless tls = \"none\"\n\
          # [[route]]\n# domain = \"*\"\n# to = \"smtp:relay.example.net:587\"\n",

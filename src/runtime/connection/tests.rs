@@ -34,8 +34,7 @@ fn serve(store: &Store) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
         Mailboxes::new(store),
         rules,
         clock.clone(),
-        None,
-        None,
+        Default::default(),
     );
     let config = Arc::new(ServerConfig {
         hostname: "mail.example.test".into(),

@@ -13,7 +13,7 @@
  * Engine   A ph_engine opens an instance (a directory made by ph_instance_setup) and, when
  *          started, owns listeners, threads, TLS, queue and mailboxes. Several may live in one
  *          process.
- * Session  A ph_smtp_server or ph_pop3_server is one connection's protocol and nothing else. The
+ * Session  A ph_smtp_server, ph_smtp_client or ph_pop3_server is one connection's protocol alone. The
  *          host owns sockets, clock and storage: it feeds octets, answers events, and writes out
  *          what is pending.
  *
@@ -351,6 +351,62 @@ extern "C" {
  * stays in the queue, the recipient as PH_RECIPIENT_FAILED.
  */
 #define PH_EVENT_FAILED 17
+
+/**
+ * Policy question: a connection has begun; may it speak? A refusal with 421 or 554 turns it away.
+ */
+#define PH_POLICY_CONNECT 1
+
+/** Policy question: HELO, EHLO or LHLO. address is what the peer calls itself. */
+#define PH_POLICY_HELLO 2
+
+/** Policy question: a login that is right; may it be used? login is the account's. */
+#define PH_POLICY_AUTH 3
+
+/**
+ * Policy question: MAIL. address is the reverse-path (empty: the null path), parameters what is
+ * passed on of its parameters.
+ */
+#define PH_POLICY_MAIL 4
+
+/**
+ * Policy question: RCPT. address is the forward-path, parameters what is passed on of its
+ * parameters.
+ */
+#define PH_POLICY_RCPT 5
+
+/** Policy question: DATA, or the first BDAT. recipients were accepted. */
+#define PH_POLICY_DATA 6
+
+/**
+ * Policy question: the message is whole, of size octets, with the queue id message_id, and not yet
+ * accepted.
+ */
+#define PH_POLICY_END 7
+
+/** Answer to a policy question: go on. */
+#define PH_POLICY_ACCEPT 0
+
+/** Answer to a policy question: refuse, as the answer's struct says. */
+#define PH_POLICY_REFUSE 1
+
+/**
+ * Answer to a policy question: the ph_verdict that was taken says it. Without one taken the peer
+ * is told to come again.
+ */
+#define PH_POLICY_LATER 2
+
+/** Octets for the name that a ph_token_fn gives, with its NUL. */
+#define PH_TOKEN_NAME_SIZE 1024
+
+/** A token is nobody's, or not valid here. */
+#define PH_TOKEN_REFUSED 0
+
+/** A token is valid; the name says whose. */
+#define PH_TOKEN_VALID 1
+
+/** It cannot be told now: the client is told to try again later. */
+#define PH_TOKEN_UNAVAILABLE 2
 
 /** A recipient waits for delivery to another server. */
 #define PH_RECIPIENT_REMOTE 1
@@ -1022,6 +1078,9 @@ typedef struct ph_message ph_message;
 /** Goes through the messages of a mailbox. Made by ph_message_list, ended by ph_message_free. */
 typedef struct ph_message_cursor ph_message_cursor;
 
+/** The way to answer a question later. Lives as long as the call that it was given to. */
+typedef struct ph_policy_later ph_policy_later;
+
 /**
  * The serving side of one POP3 connection, without sockets, threads, clock or storage.
  *
@@ -1064,6 +1123,9 @@ typedef struct ph_smtp_server ph_smtp_server;
  * ph_store_state_free.
  */
 typedef struct ph_store_state ph_store_state;
+
+/** A question that is answered later, once, by ph_verdict_complete. Made by ph_policy_take. */
+typedef struct ph_verdict ph_verdict;
 
 /**
  * The result of a call: PH_OK (0), PH_END (1) from a cursor without a next row, or a negative
@@ -1148,6 +1210,34 @@ typedef struct ph_error {
 }
 
 /**
+ * How a refusal reads. The library has set struct_size and zeroed the rest: then it is 451 4.7.1
+ * with a text of its own.
+ */
+typedef struct ph_policy_answer {
+    /** sizeof(ph_policy_answer). Begin with PH_POLICY_ANSWER_INIT where the host makes one. */
+    uint32_t struct_size;
+    /** The reply's code, 400 to 599. 0: 451. */
+    uint32_t code;
+    /**
+     * The enhanced status code's subject (RFC 3463), for instance 7 for policy. With detail 0:
+     * 7.1.
+     */
+    uint32_t subject;
+    /** The enhanced status code's detail. */
+    uint32_t detail;
+    /**
+     * What is said, UTF-8, lines divided by \n; read before the call returns. Empty: a text of the
+     * library's.
+     */
+    ph_bytes text;
+} ph_policy_answer;
+
+/** Begins a ph_policy_answer: its size, and zero everywhere else. */
+#define PH_POLICY_ANSWER_INIT { \
+    (uint32_t)sizeof(ph_policy_answer), 0, 0, 0, { 0, 0 } \
+}
+
+/**
  * Called for every line of the log.
  *
  * level is one of PH_LOG_..., room the part of the engine that speaks ("runtime", "store"), line
@@ -1216,6 +1306,104 @@ typedef struct ph_event {
  */
 typedef void (*ph_event_fn)(void *user_data, const ph_event *event);
 
+/** What the host is asked. Fields that a kind does not name are 0 or empty. */
+typedef struct ph_policy_question {
+    /** sizeof(ph_policy_question) of the library. */
+    uint32_t struct_size;
+    /** PH_POLICY_CONNECT ... PH_POLICY_END. */
+    uint32_t kind;
+    /** The session's number, as in the events. */
+    uint64_t session;
+    /** The message's id, which is its queue id. */
+    uint64_t message_id;
+    /** Octets of the message as the peer sent them. */
+    uint64_t size;
+    /** Recipients that were accepted. */
+    uint32_t recipients;
+    /** 0: no TLS. Else 0x0303 for TLS 1.2, 0x0304 for TLS 1.3. */
+    uint32_t tls_version;
+    /** smtp, submission or lmtp. */
+    ph_bytes service;
+    /** The peer's address with port. */
+    ph_bytes peer;
+    /** What the peer calls itself; empty before it has. */
+    ph_bytes hello;
+    /** The login name of the account, once authenticated; empty before. */
+    ph_bytes login;
+    /** A path, or a name, as the kind says. */
+    ph_bytes address;
+    /** ESMTP parameters as they are passed on, for instance RET=HDRS ENVID=x or NOTIFY=NEVER. */
+    ph_bytes parameters;
+    /** The cipher suite's registered name (IANA), while TLS is on. */
+    ph_bytes tls_cipher;
+    /** The name that the client asked for (SNI); empty: none. */
+    ph_bytes tls_server_name;
+    /** Whom the client's verified certificate names; empty: nobody. */
+    ph_bytes tls_client_name;
+} ph_policy_question;
+
+/** Begins a ph_policy_question: its size, and zero everywhere else. */
+#define PH_POLICY_QUESTION_INIT { \
+    (uint32_t)sizeof(ph_policy_question), 0, 0, 0, 0, 0, 0, { 0, 0 }, { 0, 0 }, { 0, 0 }, \
+    { 0, 0 }, { 0, 0 }, { 0, 0 }, { 0, 0 }, { 0, 0 }, { 0, 0 } \
+}
+
+/**
+ * Called at every step of an SMTP, submission or LMTP session, after the engine's own rules have
+ * accepted.
+ *
+ * question and everything that it points to are borrowed for the duration of the call;
+ * question->struct_size is the library's; read only fields that lie below it. answer is for a
+ * refusal. later makes it possible to answer after the call: take a ph_verdict from it with
+ * ph_policy_take and return PH_POLICY_LATER.
+ * Returns: PH_POLICY_ACCEPT, PH_POLICY_REFUSE or PH_POLICY_LATER. Anything else is a refusal with
+ * 451.
+ * Thread: any thread of the engine, several at once. It serves other connections: must return
+ * soon, must not throw or jump out, and must not call the same engine or anything made from it
+ * (PH_E_REENTRANT), except ph_policy_take.
+ */
+typedef uint32_t (*ph_policy_fn)(void *user_data,
+                                 const ph_policy_question *question,
+                                 ph_policy_answer *answer,
+                                 ph_policy_later *later);
+
+/** A bearer token to verify (OAUTHBEARER, RFC 7628; XOAUTH2). */
+typedef struct ph_token_request {
+    /** sizeof(ph_token_request) of the library. */
+    uint32_t struct_size;
+    /** The port that the client believes to talk to; 0: not said. */
+    uint32_t port;
+    /** OAUTHBEARER or XOAUTH2. */
+    ph_bytes mechanism;
+    /** The login name that the client gave; may be empty with OAUTHBEARER. */
+    ph_bytes login;
+    /** The token. */
+    ph_bytes token;
+    /** The host that the client believes to talk to; may be empty. */
+    ph_bytes host;
+    /** The peer's address with port. */
+    ph_bytes peer;
+} ph_token_request;
+
+/** Begins a ph_token_request: its size, and zero everywhere else. */
+#define PH_TOKEN_REQUEST_INIT { \
+    (uint32_t)sizeof(ph_token_request), 0, { 0, 0 }, { 0, 0 }, { 0, 0 }, { 0, 0 }, { 0, 0 } \
+}
+
+/**
+ * Verifies a bearer token.
+ *
+ * request and everything that it points to are borrowed for the duration of the call;
+ * request->struct_size is the library's; read only fields that lie below it. name has
+ * PH_TOKEN_NAME_SIZE octets, zero: whose token it is goes there, as a login name or primary
+ * address, NUL-terminated UTF-8.
+ * Returns: PH_TOKEN_VALID, PH_TOKEN_REFUSED or PH_TOKEN_UNAVAILABLE. Anything else counts as
+ * PH_TOKEN_UNAVAILABLE.
+ * Thread: a worker thread of the engine, several at once. May block. Must not throw or jump out,
+ * and must not call the same engine or anything made from it (PH_E_REENTRANT).
+ */
+typedef int32_t (*ph_token_fn)(void *user_data, const ph_token_request *request, char *name);
+
 /**
  * How an engine is opened. Begin with PH_ENGINE_OPTIONS_INIT; zero means the default everywhere.
  */
@@ -1238,13 +1426,25 @@ typedef struct ph_engine_options {
     ph_drop_fn event_drop_user_data;
     /** Threads that serve connections, at most 1024. 0: one for each processor, at most 8. */
     uint32_t threads;
-    /** Must be 0. */
-    uint32_t reserved;
+    /** Milliseconds that a policy question which is answered later may take. 0: 60000. */
+    uint32_t policy_timeout_ms;
+    /** Asked at every step of a session. NULL: nobody is asked. */
+    ph_policy_fn policy;
+    /** Given to policy. */
+    void *policy_user_data;
+    /** Called once with policy_user_data when it is used no more. May be NULL. */
+    ph_drop_fn policy_drop_user_data;
+    /** Verifies bearer tokens. NULL: OAUTHBEARER and XOAUTH2 are not offered. */
+    ph_token_fn token;
+    /** Given to token. */
+    void *token_user_data;
+    /** Called once with token_user_data when it is used no more. May be NULL. */
+    ph_drop_fn token_drop_user_data;
 } ph_engine_options;
 
 /** Begins a ph_engine_options: its size, and zero everywhere else. */
 #define PH_ENGINE_OPTIONS_INIT { \
-    (uint32_t)sizeof(ph_engine_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 \
+    (uint32_t)sizeof(ph_engine_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 \
 }
 
 /** Figures of an engine since it was opened. Begin with PH_STATS_INIT. */
@@ -2363,6 +2563,72 @@ uint32_t ph_abi_level(void);
 ph_status ph_instance_setup(const char *directory,
                             const ph_setup_options *options,
                             ph_error *err);
+
+/**
+ * Sets a value in an instance's configuration, posthouse.toml.
+ *
+ * Behaviour: every other octet of the file stays as it is, comments included; what changed is on
+ * disk when the call returns. It holds from the next ph_engine_open; certificates and a few more
+ * from the next ph_engine_reload.
+ * Parameters: directory, the instance, NUL-terminated UTF-8; key, dotted, for instance
+ * smtp.recipients; value, TOML (500, true, ["10.0.0.0/8"]), where a text may stand without quotes;
+ * err, or NULL.
+ * Returns: PH_OK or an error, after which the file is as it was.
+ * Errors: PH_E_INVALID_ARGUMENT for a key that there is not; PH_E_CONFIG for a value that it
+ * cannot have; PH_E_NOT_AN_INSTANCE; PH_E_PERMISSION, PH_E_DISK_FULL, PH_E_IO; PH_E_NULL,
+ * PH_E_UTF8.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_instance_set(const char *directory,
+                          const char *key,
+                          const char *value,
+                          ph_error *err);
+
+/*
+ * == Callbacks: policy ==
+ */
+
+/**
+ * Takes a question along, to be answered after the call.
+ *
+ * Behaviour: the session waits, and nothing is read from the peer, until ph_verdict_complete, or
+ * until the engine's policy_timeout_ms have passed: then the peer is told 451 4.7.1 and the
+ * session goes on.
+ * Parameters: later, as given to the ph_policy_fn that runs.
+ * Returns: the handle, or NULL when later is NULL or was used already.
+ * Ownership: the handle is the caller's, to be ended by ph_verdict_complete or ph_verdict_free. It
+ * may outlive the session, the connection and the engine.
+ * Thread: callback only.
+ * Since: 0.1.
+ */
+ph_verdict *ph_policy_take(ph_policy_later *later);
+
+/**
+ * Answers a question that was taken along.
+ *
+ * Behaviour: the session goes on. Without effect when it has ended or its time has run out.
+ * Parameters: verdict; answer, how the refusal reads, or NULL to accept; err, or NULL.
+ * Returns: PH_OK or an error, after which the verdict is still to be completed.
+ * Errors: PH_E_INVALID_ARGUMENT for a code that is no refusal; PH_E_STRUCT_SIZE, PH_E_UTF8,
+ * PH_E_NULL.
+ * Ownership: ends the verdict when it answers PH_OK.
+ * Thread: any thread, also within a callback of the engine.
+ * Since: 0.1.
+ */
+ph_status ph_verdict_complete(ph_verdict *verdict,
+                              const ph_policy_answer *answer,
+                              ph_error *err);
+
+/**
+ * Gives a verdict up: the peer is told 451 4.7.1.
+ *
+ * Parameters: verdict, or NULL, which does nothing.
+ * Ownership: ends the verdict.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+void ph_verdict_free(ph_verdict *verdict);
 
 /*
  * == The engine ==

@@ -9,7 +9,7 @@
 //!    [`Engine::start`](engine::Engine::start) serves, [`Engine::close`](engine::Engine::close) lets go.
 //! 3. **Conversation** ([`service::Conversation`]): one connection without its socket: feed bytes, write what comes
 //!    out; policy, queue and mailboxes are the engine's.
-//! 4. **Session** ([`session::Session`]; [`smtp::server`], [`pop3::server`]): a bare protocol machine, without I/O,
+//! 4. **Session** ([`session::Session`]; [`smtp::server`], [`smtp::client`], [`pop3::server`]): a bare protocol machine, without I/O,
 //!    clock, threads or storage. The host answers every question.
 //!
 //! A message's way: `runtime` reads bytes; `smtp` turns them into events; `service` asks `policy` and

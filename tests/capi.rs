@@ -99,4 +99,4 @@ macro_rules! programs {
     };
 }
 
-programs!(engine, errors, messages, sequences, sessions);
+programs!(connections, engine, errors, messages, sequences, sessions);

@@ -554,6 +554,26 @@ fn an_account_that_is_removed_is_unknown_at_once_and_its_mail_is_gone() {
 }
 
 #[test]
+fn the_sessions_of_an_account_that_is_removed_end_at_their_next_command() {
+    let house = House::new();
+    house.set_up(&["submission", "pop3"]);
+    let engine = house.open(&["user1", "user2"], Options::default());
+    engine.start().unwrap();
+    let mut pop3 = log_in(&engine, "user1");
+    let mut other = log_in(&engine, "user2");
+    let mut submission = greet(&engine, "submission");
+    submission.command("AUTH PLAIN AHVzZXIxAGNvcnJlY3QgaG9yc2U=", "235 ");
+    submission.command("MAIL FROM:<user1@example.test>", "250 ");
+    submission.command("RSET", "250 ");
+    engine.account_remove("user1@example.test").unwrap();
+    pop3.pop3("STAT", "-ERR ");
+    assert!(pop3.at_end());
+    submission.command("MAIL FROM:<user1@example.test>", "421 4.7.0 ");
+    assert!(submission.at_end());
+    other.pop3("STAT", "+OK 0 0");
+}
+
+#[test]
 fn a_peer_that_never_stops_sending_does_not_hold_up_the_others() {
     use std::io::{Read, Write};
     use std::net::TcpStream;

@@ -3,8 +3,10 @@
 #![allow(clippy::disallowed_methods, missing_docs)]
 
 #[path = "support/client.rs"]
+#[allow(dead_code)] // other tests use the rest
 mod client;
 #[path = "support/house.rs"]
+#[allow(dead_code)]
 mod house;
 
 use std::path::{Path, PathBuf};

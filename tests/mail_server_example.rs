@@ -1,5 +1,6 @@
 //! The examples run: mail servers in C and in Rust take the same mail from smtplib and from their own submission and
-//! give it back to poplib octet by octet; sinks in C and in Rust take mail on sockets of their own.
+//! give it back to poplib octet by octet; sinks in C and in Rust take mail on sockets of their own, and
+//! senders in C and in Rust bring it to them.
 
 #![allow(clippy::disallowed_methods, missing_docs)]
 

@@ -3,15 +3,18 @@
 
 #![allow(clippy::disallowed_methods)]
 
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use posthouse::sasl::{Mechanism, Question, Verdict};
+use posthouse::sasl::{Bindings, CramMd5Keys, Mechanism, Mechanisms, Question, ScramKeys, Verdict};
 use posthouse::session::{Next, Session, Step};
 use posthouse::smtp::Reply;
 use posthouse::smtp::client::{
     Channel, Client, ClientConfig, ClientEvent, Content, Credentials, Login, Recipient, Tls,
     Transaction,
 };
+use posthouse::smtp::extension::Extensions;
 use posthouse::smtp::server::{Dialect, Event, Limits, Offer, Server, ServerConfig};
 use posthouse::time::Time;
 
@@ -20,9 +23,14 @@ use posthouse::time::Time;
 struct Play {
     client: ClientConfig,
     chunking: bool,
+    dsn: bool,
     offer: Offer,
     /// What the server says to one recipient, to the message, and to MAIL.
     refuse: &'static [&'static str],
+    /// In LMTP: the second recipient's mailbox is full.
+    one_by_one: bool,
+    /// The client knows what binds the TLS channel.
+    bound: bool,
     messages: Vec<&'static [u8]>,
 }
 
@@ -31,8 +39,11 @@ impl Play {
         Play {
             client: ClientConfig { hostname: "client.example".to_owned(), ..Default::default() },
             chunking: true,
+            dsn: true,
             offer: Offer::default(),
             refuse: &[],
+            one_by_one: false,
+            bound: false,
             messages: vec![
                 b"Subject: one\r\n\r\n.\r\n..dots\n.bare\rends",
                 b"Subject: two\r\n\r\n\r\n",
@@ -46,6 +57,8 @@ impl Play {
 struct Story {
     told: Vec<String>,
     arrived: Vec<Vec<u8>>,
+    /// The parameters that arrived, as they would be passed on.
+    passed: BTreeSet<String>,
 }
 
 /// One way of cutting: the first `at` octets of what goes to the server (or the client), then the rest; or so many at a time.
@@ -86,22 +99,24 @@ const TO: [&str; 3] = ["one@example.test", "two@example.test", "three@example.te
 fn play(play: &Play, cut: Cut) -> (usize, usize, Story) {
     let config = ServerConfig {
         hostname: "mail.example.test".to_owned(),
-        dialect: Dialect::Smtp,
+        dialect: if play.client.lmtp { Dialect::Lmtp } else { Dialect::Smtp },
         limits: Limits::default(),
-        extensions: posthouse::smtp::extension::Extensions {
-            chunking: play.chunking,
-            ..Default::default()
-        },
+        extensions: Extensions { chunking: play.chunking, dsn: play.dsn, ..Extensions::default() },
     };
+    let all = Mechanism::ALL.iter().fold(Mechanisms::NONE, |set, one| set.with(*one));
+    let bindings = || Some(Bindings { exporter: vec![9; 32], end_point: Vec::new() });
     let mut server = Server::new(Arc::new(config), play.offer, Time(0));
+    server.set_mechanisms(all, None);
     let mut client = Client::new(Arc::new(play.client.clone()), play.offer.tls, Time(0));
     client.set_channel([7; 18], Channel::Unbound);
+    let mut accepted = Vec::new();
     let mut story = Story::default();
     let (mut up, mut down) = (Pipe::default(), Pipe::default());
     let (mut next, mut given, mut body) = (0, 0, Vec::new());
     let (mut tls_client, mut tls_server) = (false, false);
     let (mut client_over, mut server_over) = (false, false);
-    let to: Vec<Recipient<'_>> = TO.iter().map(|to| Recipient { to, parameters: "" }).collect();
+    let parameters = "NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;x@y.example";
+    let to: Vec<Recipient<'_>> = TO.iter().map(|to| Recipient { to, parameters }).collect();
     for _ in 0..1_000_000 {
         let mut moved = false;
         while !client_over && !tls_client {
@@ -131,6 +146,7 @@ fn play(play: &Play, cut: Cut) -> (usize, usize, Story) {
                 if let Some(message) = play.messages.get(next) {
                     let t = Transaction {
                         from: "sender@client.example",
+                        parameters: "RET=HDRS ENVID=Q+2B1",
                         recipients: &to,
                         size: message.len() as u64,
                         content: Content::EightBit,
@@ -164,6 +180,7 @@ fn play(play: &Play, cut: Cut) -> (usize, usize, Story) {
                 Accept,
                 Refuse,
                 Auth(Verdict),
+                OneByOne,
                 Greeted,
             }
             let refused = |what: &str| {
@@ -186,7 +203,7 @@ fn play(play: &Play, cut: Cut) -> (usize, usize, Story) {
                             story.arrived.push(std::mem::take(&mut body));
                         }
                         body.clear();
-                        act
+                        if play.one_by_one { Act::OneByOne } else { act }
                     }
                     Event::Reset => {
                         body.clear();
@@ -198,9 +215,23 @@ fn play(play: &Play, cut: Cut) -> (usize, usize, Story) {
                         Act::Greeted
                     }
                     Event::Auth(question) => Act::Auth(verdict(&question)),
-                    Event::Mail { .. } => refused("mail"),
-                    Event::Rcpt { to, .. } => {
-                        refused(std::str::from_utf8(to.as_bytes()).expect("ASCII"))
+                    Event::Mail { parameters, .. } => {
+                        accepted.clear();
+                        let mut text = Vec::new();
+                        parameters.relay_text(&mut text);
+                        story.passed.insert(String::from_utf8(text).expect("ASCII"));
+                        refused("mail")
+                    }
+                    Event::Rcpt { to, parameters } => {
+                        let mut text = Vec::new();
+                        parameters.relay_text(&mut text);
+                        story.passed.insert(String::from_utf8(text).expect("ASCII"));
+                        let to = std::str::from_utf8(to.as_bytes()).expect("ASCII");
+                        let act = refused(to);
+                        if matches!(act, Act::Accept) {
+                            accepted.push(to.to_owned());
+                        }
+                        act
                     }
                     Event::DataStart => refused("data"),
                     _ => Act::Accept,
@@ -212,6 +243,12 @@ fn play(play: &Play, cut: Cut) -> (usize, usize, Story) {
                 Act::None | Act::Greeted => {}
                 Act::Wait => break,
                 Act::Accept => server.accept(),
+                Act::OneByOne => {
+                    for to in &accepted {
+                        let code = if to.starts_with("two") { 452 } else { 250 };
+                        server.reply_recipient(Reply::bare(code, to));
+                    }
+                }
                 Act::Refuse => server.reply(Reply::new(550, 7, 1, "Not this")),
                 Act::Auth(verdict) => server.auth(verdict),
             }
@@ -221,6 +258,10 @@ fn play(play: &Play, cut: Cut) -> (usize, usize, Story) {
                 Offer { tls: true, starttls: false, auth: play.offer.auth },
                 &up.input,
             );
+            server.set_mechanisms(all, bindings());
+            let channel =
+                if play.bound { Channel::Exporter(vec![9; 32]) } else { Channel::Unbound };
+            client.set_channel([8; 18], channel);
             client.tls_started(&down.input, &mut up.waiting);
             (tls_client, tls_server) = (false, false);
             moved = true;
@@ -247,10 +288,23 @@ fn play(play: &Play, cut: Cut) -> (usize, usize, Story) {
 }
 
 fn verdict(question: &Question<'_>) -> Verdict {
-    match question {
-        Question::Verify { login: "tim", password: "tanstaaf", .. } => Verdict::Accept,
-        _ => Verdict::Refuse,
-    }
+    let right = match question {
+        Question::Nonce { .. } => return Verdict::Nonce([5; 18]),
+        Question::Scram { login: "tim", .. } => {
+            let iterations = NonZeroU32::new(4096).expect("not 0");
+            let keys = ScramKeys::derive("tanstaaf", b"salt", iterations);
+            return Verdict::Scram(Box::new(keys), [5; 18]);
+        }
+        Question::Scram { .. } => false,
+        Question::Outcome { failure, .. } => failure.is_none(),
+        Question::Verify { login, password, .. } => (*login, *password) == ("tim", "tanstaaf"),
+        Question::CramMd5 { login, challenge, digest } => {
+            let keys = CramMd5Keys::derive("tanstaaf");
+            *login == "tim" && keys.verify(challenge, digest)
+        }
+        Question::Token { login, token, .. } => (*login, *token) == ("tim", "tanstaaf"),
+    };
+    if right { Verdict::Accept } else { Verdict::Refuse }
 }
 
 /// Plays it whole, in pieces of every small size, and cut once at every place of both streams: the same story each time.
@@ -277,7 +331,9 @@ fn all_delivered() -> Story {
         told.extend((0..3).map(|n| format!("{n} Delivered End 250")));
         told.push("done 3 false".to_owned());
     }
-    Story { told, arrived: vec![FIRST.to_vec(), SECOND.to_vec()] }
+    let passed = ["RET=HDRS ENVID=Q+2B1", "NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;x@y.example"];
+    let passed = passed.map(str::to_owned).into_iter().collect();
+    Story { told, arrived: vec![FIRST.to_vec(), SECOND.to_vec()], passed }
 }
 
 #[test]
@@ -316,23 +372,93 @@ fn messages_arrive_behind_starttls() {
     assert_eq!(everywhere(&play), all_delivered());
 }
 
+/// Behind STARTTLS with one mechanism; right and wrong.
+fn logged_in(mechanism: Mechanism, cuts: fn(&Play) -> Story) {
+    let mut play = Play::new();
+    play.offer = Offer { starttls: true, auth: true, ..Offer::default() };
+    play.bound = mechanism == Mechanism::ScramSha256Plus;
+    let mut login = Login::new(Credentials {
+        authorization: String::new(),
+        login: "tim".to_owned(),
+        secret: "tanstaaf".to_owned().into(),
+    });
+    login.mechanisms = Mechanisms::NONE.with(mechanism);
+    login.token = matches!(mechanism, Mechanism::OAuthBearer | Mechanism::XOAuth2);
+    play.client.login = Some(login.clone());
+    assert_eq!(cuts(&play), all_delivered(), "{mechanism:?}");
+    login.credentials.secret = "wrong".to_owned().into();
+    play.client.login = Some(login);
+    let told = cuts(&play).told;
+    assert!(told.len() == 1 && told[0].starts_with("failed Auth 535 5.7.8"), "{told:?}");
+}
+
 #[test]
 fn messages_arrive_behind_starttls_and_auth() {
-    for mechanism in [Mechanism::Plain, Mechanism::Login] {
-        let mut play = Play::new();
-        play.offer = Offer { starttls: true, auth: true, ..Offer::default() };
-        let mut login = Login::new(Credentials {
-            authorization: String::new(),
-            login: "tim".to_owned(),
-            secret: "tanstaaf".to_owned().into(),
-        });
-        login.mechanisms = posthouse::sasl::Mechanisms::NONE.with(mechanism);
-        play.client.login = Some(login.clone());
-        assert_eq!(everywhere(&play), all_delivered());
-        login.credentials.secret = "wrong".to_owned().into();
-        play.client.login = Some(login);
-        let told = everywhere(&play).told;
-        assert!(told.len() == 1 && told[0].starts_with("failed Auth 535 5.7.8"), "{told:?}");
+    for mechanism in Mechanism::ALL {
+        // SCRAM is slow on purpose: not cut at every place.
+        let slow = matches!(mechanism, Mechanism::ScramSha256 | Mechanism::ScramSha256Plus);
+        logged_in(*mechanism, if slow { |p| play(p, Cut::Pieces(7)).2 } else { everywhere });
+    }
+}
+
+#[test]
+fn parameters_of_dsn_stay_here_when_the_server_does_not_offer_it() {
+    let mut play = Play { dsn: false, ..Play::new() };
+    play.messages.truncate(1);
+    assert_eq!(everywhere(&play).passed, BTreeSet::from([String::new()]));
+}
+
+/// LMTP, by DATA and BDAT, in groups and not.
+fn lmtp(one_by_one: bool, refuse: &'static [&'static str]) -> Vec<Vec<String>> {
+    let mut stories = Vec::new();
+    for (chunking, pipelining) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut play = Play { chunking, one_by_one, refuse, ..Play::new() };
+        play.messages.truncate(1);
+        play.client.lmtp = true;
+        play.client.pipelining = pipelining;
+        play.client.limits.chunk_bytes = 12;
+        stories.push(everywhere(&play).told);
+    }
+    stories
+}
+
+#[test]
+fn lmtp_has_one_outcome_for_each_recipient() {
+    for told in lmtp(true, &[]) {
+        let wanted =
+            ["0 Delivered End 250", "1 Temporary End 452", "2 Delivered End 250", "done 2 false"];
+        assert_eq!(told, wanted);
+    }
+}
+
+#[test]
+fn lmtp_skips_the_recipient_that_was_refused() {
+    for told in lmtp(true, &["one@example.test"]) {
+        let wanted =
+            ["0 Permanent Rcpt 550", "1 Temporary End 452", "2 Delivered End 250", "done 1 false"];
+        assert_eq!(told, wanted);
+    }
+}
+
+#[test]
+fn lmtp_with_one_verdict_for_all() {
+    for told in lmtp(false, &["message"]) {
+        let wanted =
+            ["0 Permanent End 550", "1 Permanent End 550", "2 Permanent End 550", "done 0 false"];
+        assert_eq!(told, wanted);
+    }
+}
+
+#[test]
+fn lmtp_with_nobody_accepted() {
+    for told in lmtp(false, &TO) {
+        let wanted = [
+            "0 Permanent Rcpt 550",
+            "1 Permanent Rcpt 550",
+            "2 Permanent Rcpt 550",
+            "done 0 false",
+        ];
+        assert_eq!(told, wanted);
     }
 }
 

@@ -15,8 +15,13 @@ use super::callback::{
     PH_EVENT_STORE_READ_ONLY, PH_EVENT_STORE_WRITABLE, PH_LOG_DEBUG, PH_LOG_ERROR, PH_LOG_INFO,
     PH_LOG_TRACE, PH_LOG_WARN, ph_drop_fn, ph_event, ph_event_fn, ph_log_fn,
 };
+use super::policy::{
+    HostHook, PH_POLICY_ACCEPT, PolicyFn, ph_policy_answer, ph_policy_fn, ph_policy_later,
+    ph_policy_question,
+};
 use super::record::{self, Record};
 use super::status::{ph_error, ph_status};
+use super::token::{HostVerifier, PH_TOKEN_UNAVAILABLE, TokenFn, ph_token_fn, ph_token_request};
 use crate::engine::{Delivery, Engine, Event, EventSink, LogLevel, LogSink, Options};
 use crate::error::{Error, Kind, Result};
 
@@ -39,6 +44,8 @@ pub(super) struct Shared {
 struct Hooks {
     log: Option<Arc<Callback<LogFn>>>,
     event: Option<Arc<Callback<EventFn>>>,
+    policy: Option<Arc<Callback<PolicyFn>>>,
+    token: Option<Arc<Callback<TokenFn>>>,
     /// Its address is the engine's name for [`Inside`].
     owner: Arc<Owner>,
 }
@@ -82,6 +89,12 @@ impl Hooks {
         }
         if let Some(event) = &self.event {
             event.retire();
+        }
+        if let Some(policy) = &self.policy {
+            policy.retire();
+        }
+        if let Some(token) = &self.token {
+            token.retire();
         }
     }
 }
@@ -131,8 +144,20 @@ pub struct ph_engine_options {
     pub event_drop_user_data: ph_drop_fn,
     /// Threads that serve connections, at most 1024. 0: one for each processor, at most 8.
     pub threads: u32,
-    /// Must be 0.
-    pub reserved: u32,
+    /// Milliseconds that a policy question which is answered later may take. 0: 60000.
+    pub policy_timeout_ms: u32,
+    /// Asked at every step of a session. NULL: nobody is asked.
+    pub policy: ph_policy_fn,
+    /// Given to policy.
+    pub policy_user_data: *mut c_void,
+    /// Called once with policy_user_data when it is used no more. May be NULL.
+    pub policy_drop_user_data: ph_drop_fn,
+    /// Verifies bearer tokens. NULL: OAUTHBEARER and XOAUTH2 are not offered.
+    pub token: ph_token_fn,
+    /// Given to token.
+    pub token_user_data: *mut c_void,
+    /// Called once with token_user_data when it is used no more. May be NULL.
+    pub token_drop_user_data: ph_drop_fn,
 }
 
 // SAFETY: repr(C), begins with `struct_size`; integers, pointers and optional functions.
@@ -408,27 +433,47 @@ impl Hooks {
     fn new(options: Option<&ph_engine_options>) -> Hooks {
         let owner = Arc::new(Owner(0));
         let name = Arc::as_ptr(&owner).addr();
-        let (mut log, mut event) = (None, None);
-        if let Some(o) = options {
-            // Data without a function still has to be let go.
-            let (log_fn, event_fn) = (o.log.unwrap_or(no_log), o.event.unwrap_or(no_event));
-            if o.log.is_some() || o.log_drop_user_data.is_some() {
-                let callback = Callback::new(log_fn, o.log_user_data, o.log_drop_user_data, name);
-                log = Some(Arc::new(callback));
-            }
-            if o.event.is_some() || o.event_drop_user_data.is_some() {
-                let callback =
-                    Callback::new(event_fn, o.event_user_data, o.event_drop_user_data, name);
-                event = Some(Arc::new(callback));
-            }
-        }
-        Hooks { log, event, owner }
+        let mut hooks = Hooks { log: None, event: None, policy: None, token: None, owner };
+        let Some(o) = options else { return hooks };
+        hooks.log = callback(o.log, no_log, o.log_user_data, o.log_drop_user_data, name);
+        hooks.event = callback(o.event, no_event, o.event_user_data, o.event_drop_user_data, name);
+        let (data, drop) = (o.policy_user_data, o.policy_drop_user_data);
+        hooks.policy = callback(o.policy, no_policy, data, drop, name);
+        hooks.token = callback(o.token, no_token, o.token_user_data, o.token_drop_user_data, name);
+        hooks
     }
+}
+
+/// A function of the host with its data. Data without a function still has to be let go: `nobody` stands for it.
+fn callback<F: Copy>(
+    function: Option<F>,
+    nobody: F,
+    user_data: *mut c_void,
+    drop_user_data: ph_drop_fn,
+    owner: usize,
+) -> Option<Arc<Callback<F>>> {
+    if function.is_none() && drop_user_data.is_none() {
+        return None;
+    }
+    Some(Arc::new(Callback::new(function.unwrap_or(nobody), user_data, drop_user_data, owner)))
 }
 
 unsafe extern "C" fn no_log(_: *mut c_void, _: u32, _: ph_bytes, _: ph_bytes) {}
 
 unsafe extern "C" fn no_event(_: *mut c_void, _: *const ph_event) {}
+
+unsafe extern "C" fn no_policy(
+    _: *mut c_void,
+    _: *const ph_policy_question,
+    _: *mut ph_policy_answer,
+    _: *mut ph_policy_later,
+) -> u32 {
+    PH_POLICY_ACCEPT
+}
+
+unsafe extern "C" fn no_token(_: *mut c_void, _: *const ph_token_request, _: *mut c_char) -> i32 {
+    PH_TOKEN_UNAVAILABLE
+}
 
 fn engine_options(options: Option<&ph_engine_options>, hooks: &Hooks) -> Result<Options> {
     let mut made = Options::default();
@@ -444,7 +489,6 @@ fn engine_options(options: Option<&ph_engine_options>, hooks: &Hooks) -> Result<
             return Err(Error::new(Kind::InvalidArgument, text));
         }
     };
-    record::unused(options.reserved, "ph_engine_options.reserved")?;
     if options.threads > MOST_THREADS {
         let text = format!("threads is {}; the most is {MOST_THREADS}", options.threads);
         return Err(Error::new(Kind::InvalidArgument, text));
@@ -455,6 +499,20 @@ fn engine_options(options: Option<&ph_engine_options>, hooks: &Hooks) -> Result<
     }
     if options.event.is_some() {
         made.events = hooks.event.clone().map(event_sink);
+    }
+    if options.policy.is_some()
+        && let Some(policy) = &hooks.policy
+    {
+        let mut terms = crate::service::hook::Hooks::new(Arc::new(HostHook(Arc::clone(policy))));
+        if options.policy_timeout_ms != 0 {
+            terms.millis = options.policy_timeout_ms.into();
+        }
+        made.hooks = Some(terms);
+    }
+    if options.token.is_some()
+        && let Some(token) = &hooks.token
+    {
+        made.tokens = Some(Arc::new(HostVerifier(Arc::clone(token))));
     }
     Ok(made)
 }

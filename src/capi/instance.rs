@@ -82,6 +82,34 @@ pub unsafe extern "C" fn ph_instance_setup(
     })
 }
 
+/// Sets a value in an instance's configuration, posthouse.toml.
+///
+/// Behaviour: every other octet of the file stays as it is, comments included; what changed is on disk when the call returns. It holds
+/// from the next ph_engine_open; certificates and a few more from the next ph_engine_reload.
+/// Parameters: directory, the instance, NUL-terminated UTF-8; key, dotted, for instance smtp.recipients; value, TOML (500, true,
+/// ["10.0.0.0/8"]), where a text may stand without quotes; err, or NULL.
+/// Returns: PH_OK or an error, after which the file is as it was.
+/// Errors: PH_E_INVALID_ARGUMENT for a key that there is not; PH_E_CONFIG for a value that it cannot have; PH_E_NOT_AN_INSTANCE;
+/// PH_E_PERMISSION, PH_E_DISK_FULL, PH_E_IO; PH_E_NULL, PH_E_UTF8.
+/// Thread: any thread.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ph_instance_set(
+    directory: *const c_char,
+    key: *const c_char,
+    value: *const c_char,
+    err: *mut ph_error,
+) -> ph_status {
+    boundary!(err => {
+        // SAFETY: pointers as documented.
+        let (directory, key, value) = unsafe {
+            (bytes::path(directory, "directory")?, bytes::text(key, "key")?, bytes::text(value, "value")?)
+        };
+        config::Config::set(&crate::vfs::os::OsFs::new(), &directory, key, value)?;
+        DONE
+    })
+}
+
 /// # Safety
 /// The pointers are as the fields' documentation says.
 unsafe fn wanted(options: &ph_setup_options) -> Result<Setup> {

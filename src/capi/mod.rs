@@ -42,6 +42,7 @@ mod listener;
 mod mailbox;
 mod message;
 mod pending;
+mod policy;
 mod pop3_server;
 mod queue;
 mod record;
@@ -54,6 +55,7 @@ mod smtp_extension;
 mod smtp_server;
 mod status;
 mod store_state;
+mod token;
 mod version;
 
 #[cfg(test)]

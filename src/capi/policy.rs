@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::boundary::{DONE, give, required, take};
 use super::bytes::ph_bytes;
-use super::callback::{Callback, ph_drop_fn};
+use super::callback::Callback;
 use super::record::{self, Record};
 use super::status::{ph_error, ph_status};
 use crate::error::{Error, Kind, Result};
@@ -199,10 +199,13 @@ pub unsafe extern "C" fn ph_verdict_free(verdict: *mut ph_verdict) {
 unsafe fn refusal(answer: &ph_policy_answer) -> Result<Refusal> {
     let mut refusal = Refusal::new(451, (7, 1), "Refused by policy, try again later");
     if answer.code != 0 {
-        refusal.code = u16::try_from(answer.code).ok().filter(|code| (400..=599).contains(code)).ok_or_else(|| {
-            let text = format!("ph_policy_answer.code is {}, not 400 to 599", answer.code);
-            Error::new(Kind::InvalidArgument, text)
-        })?;
+        refusal.code = u16::try_from(answer.code)
+            .ok()
+            .filter(|code| (400..=599).contains(code))
+            .ok_or_else(|| {
+                let text = format!("ph_policy_answer.code is {}, not 400 to 599", answer.code);
+                Error::new(Kind::InvalidArgument, text)
+            })?;
         if refusal.code >= 500 {
             refusal.text = "Refused by policy".into();
         }
@@ -288,10 +291,12 @@ impl Hook for HostHook {
             text: ph_bytes::EMPTY,
         };
         let mut taking = ph_policy_later(std::mem::take(later));
-        let mut said = PH_POLICY_ACCEPT;
+        // What a host that has gone says.
+        let mut said = PH_POLICY_REFUSE;
         self.0.call(|function, user_data| {
             // SAFETY: the host's function with the host's data, as documented at ph_policy_fn.
-            said = unsafe { function(user_data, &raw const asked, &raw mut answer, &raw mut taking) };
+            said =
+                unsafe { function(user_data, &raw const asked, &raw mut answer, &raw mut taking) };
         });
         *later = taking.0;
         match said {

@@ -13,5 +13,5 @@ pub mod line;
 pub mod mailbox;
 pub mod mime;
 pub mod path;
-mod punycode;
 pub mod proxy;
+mod punycode;

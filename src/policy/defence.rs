@@ -37,8 +37,8 @@ use lockout::Lockouts;
 use rate::Bucket;
 use table::Table;
 
-/// Most entries of each table: hosts with their rates, locked-out hosts, login names. An entry takes less than
-/// 256 bytes, its place in the table included, so that all of them together take at most 64 MiB.
+/// Most entries of each table: hosts with their rates, locked-out hosts, login names. All of
+/// them together take at most 64 MiB.
 pub const TRACKED: usize = 65_536;
 
 /// The settings of all defences.

@@ -61,6 +61,14 @@ impl TlsVersion {
             TlsVersion::Tls13 => "TLS1.3",
         }
     }
+
+    /// As it stands on the wire: 0x0303, 0x0304.
+    pub const fn number(self) -> u16 {
+        match self {
+            TlsVersion::Tls12 => 0x0303,
+            TlsVersion::Tls13 => 0x0304,
+        }
+    }
 }
 
 /// The rules of an instance.

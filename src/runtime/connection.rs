@@ -45,6 +45,18 @@ thread_local! {
     static READ_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
+/// What a connection is served with.
+pub struct Means {
+    /// Makes TLS; `None`: there is none.
+    pub acceptor: Option<Acceptor>,
+    /// The clock of deadlines.
+    pub clock: Arc<dyn Clock>,
+    /// Room for logins that are worked on.
+    pub logins: Arc<Semaphore>,
+    /// Turns true when the engine stops.
+    pub stopping: watch::Receiver<bool>,
+}
+
 /// A connection being served.
 pub struct Connection {
     stream: Stream,
@@ -76,13 +88,11 @@ impl Connection {
     pub async fn open(
         stream: Stream,
         early: Vec<u8>,
-        acceptor: Option<Acceptor>,
         implicit: bool,
         converse: impl FnOnce(Option<Arc<TlsFacts>>) -> Box<dyn Conversation>,
-        clock: Arc<dyn Clock>,
-        logins: Arc<Semaphore>,
-        stopping: watch::Receiver<bool>,
+        means: Means,
     ) -> Option<Connection> {
+        let Means { acceptor, clock, logins, stopping } = means;
         let mut pending = early;
         let (tls, facts) = if implicit {
             let hello = std::mem::take(&mut pending);

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Context;
-use super::connection::{Connection, Gone, linger, within, write_all};
+use super::connection::{Connection, Gone, Means, linger, within, write_all};
 use super::gate::Admission;
 use super::stream::Stream;
 use crate::codec::proxy::{self, Header};
@@ -24,6 +24,9 @@ use crate::service::Link;
 
 /// Milliseconds that a proxy may take for its header.
 const PROXY_MILLIS: u64 = 10_000;
+
+/// Octets of an early talker that are taken in at once.
+const EARLY_BYTES: usize = 512;
 
 /// A socket just accepted, and for whom it was opened.
 pub(super) struct Visitor {
@@ -75,9 +78,11 @@ impl Visitor {
         let implicit = config.tls == TlsMode::Implicit;
         let mail = matches!(config.protocol, Protocol::Smtp | Protocol::Submission);
         if !implicit && mail && rules.greeting_delay > 0 {
-            let spoke = !self.early.is_empty()
-                || within(rules.greeting_delay, self.stream.readable()).await.is_ok();
-            if spoke {
+            if self.early.is_empty() {
+                // That the time is up is the good case.
+                let _ = within(rules.greeting_delay, self.listen()).await;
+            }
+            if !self.early.is_empty() {
                 tracing::warn!(listener = name, %peer, "early talker");
                 if rules.refuse_early_talkers {
                     shared.counters.connections_refused.up();
@@ -93,17 +98,27 @@ impl Visitor {
             let link = Link { peer, tls, starttls: context.plan.tls.is_some() };
             context.plan.protocols.converse(config.protocol, link)
         };
-        let connection = Connection::open(
-            stream,
-            early,
-            context.plan.tls.clone(),
-            implicit,
-            begin,
-            Arc::clone(context.plan.protocols.clock()),
-            Arc::clone(&context.logins),
+        let means = Means {
+            acceptor: context.plan.tls.clone(),
+            clock: Arc::clone(context.plan.protocols.clock()),
+            logins: Arc::clone(&context.logins),
             stopping,
-        );
+        };
+        let connection = Connection::open(stream, early, implicit, begin, means);
         Some((connection.await?, admission))
+    }
+
+    /// Waits until the peer speaks, or is gone. What it says comes to the conversation first.
+    async fn listen(&mut self) -> Result<(), Gone> {
+        loop {
+            self.stream.readable().await?;
+            self.early.reserve(EARLY_BYTES);
+            match self.stream.try_read_buf(&mut self.early) {
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => return Err(Gone),
+                Ok(_) => return Ok(()),
+            }
+        }
     }
 
     /// Reads the PROXY header that must come first.

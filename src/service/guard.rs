@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 
 use super::{Link, Shared};
+use crate::directory::Account;
 use crate::policy::defence::{Counted, Locked};
 use crate::smtp::Reply;
 use crate::smtp::server::Event;
@@ -111,6 +112,12 @@ impl Guard {
 }
 
 impl Shared {
+    /// Whether an account that has logged in was removed since.
+    pub(super) fn is_gone(&self, account: &Account) -> bool {
+        let now = self.directory.account_of_login(&account.login);
+        now.is_none_or(|now| now.id != account.id)
+    }
+
     /// Whether a login must not even be tried. May be called on any thread.
     pub(super) fn login_locked(&self, peer: SocketAddr, login: &str) -> Option<Locked> {
         let rules = self.rules.load();

@@ -178,6 +178,11 @@ impl Defer {
         Pending(completion)
     }
 
+    /// Whether it was taken.
+    pub fn is_taken(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(super) fn ticket(self) -> Option<Ticket<Verdict>> {
         self.0
     }

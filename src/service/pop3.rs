@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use super::login::{self, Login};
 use super::{Conversation, Link, MaildropLock, Progress, Settled, Shared, TlsFacts, Wait};
+use crate::directory::Account;
 use crate::error::{Error, Kind, Result};
 use crate::pop3::server::{Denial, Entry, Event, Maildrop, Offer, Server, ServerConfig};
 use crate::session::{Next, Session};
-use crate::store::{AccountId, MailboxId, MessageId, MessageReader, envelope_flags};
+use crate::store::{MailboxId, MessageId, MessageReader, envelope_flags};
 use crate::time::Time;
 
 /// Most bytes of a message read at once.
@@ -33,7 +34,7 @@ pub struct Pop3Conversation {
 
 struct Open {
     _lock: MaildropLock,
-    account: AccountId,
+    account: Arc<Account>,
     messages: Vec<MessageId>,
     uids: Vec<u32>,
 }
@@ -78,6 +79,10 @@ fn offer(shared: &Shared, link: &Link) -> Offer {
 
 impl Conversation for Pop3Conversation {
     fn advance(&mut self, now: Time, input: &[u8], out: &mut Vec<u8>) -> (usize, Progress) {
+        if self.open.as_ref().is_some_and(|open| self.shared.is_gone(&open.account)) {
+            // Its mail is gone; the session ends at the next reply.
+            self.server.shutdown();
+        }
         let mut used = 0;
         loop {
             let rest = input.get(used..).unwrap_or_default();
@@ -197,27 +202,28 @@ fn log_in_job(shared: &Arc<Shared>, work: Box<dyn FnOnce() -> Login + Send>) -> 
     let shared = Arc::clone(shared);
     Wait::Login(Box::new(move || {
         Settled::Maildrop(match work() {
-            Login::Account(account) => open(&shared, account.id),
+            Login::Account(account) => open(&shared, account),
             Login::Refused => Err(Denial::Credentials),
             Login::Unavailable => Err(Denial::Temporary),
         })
     }))
 }
 
-fn open(shared: &Shared, account: AccountId) -> std::result::Result<Opened, Denial> {
-    let lock = shared.lock_maildrop(account).ok_or(Denial::InUse)?;
+fn open(shared: &Shared, account: Arc<Account>) -> std::result::Result<Opened, Denial> {
+    let lock = shared.lock_maildrop(account.id).ok_or(Denial::InUse)?;
     list(shared, account, lock).map_err(|error| {
         tracing::error!(%error, "maildrop cannot be listed");
         Denial::Temporary
     })
 }
 
-fn list(shared: &Shared, account: AccountId, lock: MaildropLock) -> Result<Opened> {
+fn list(shared: &Shared, of: Arc<Account>, lock: MaildropLock) -> Result<Opened> {
+    let account = of.id;
     let heads = shared.mailboxes.list(account)?;
     let head = heads.iter().find(|head| head.mailbox == MailboxId::INBOX);
     let mut maildrop =
         Maildrop { validity: head.map_or(0, |head| head.uid_validity), entries: Vec::new() };
-    let mut open = Open { _lock: lock, account, messages: Vec::new(), uids: Vec::new() };
+    let mut open = Open { _lock: lock, account: of, messages: Vec::new(), uids: Vec::new() };
     let mut after = 0;
     loop {
         let rows = shared.mailboxes.messages(account, MailboxId::INBOX, after, ROWS)?;
@@ -237,7 +243,7 @@ fn list(shared: &Shared, account: AccountId, lock: MaildropLock) -> Result<Opene
 fn expunge(shared: &Shared, open: &Option<Open>, deleted: &[usize]) -> Option<Wait> {
     let open = open.as_ref().filter(|_| !deleted.is_empty())?;
     let uids = deleted.iter().filter_map(|&index| open.uids.get(index).copied()).collect();
-    Some(Wait::Ticket(shared.mailboxes.expunge(open.account, MailboxId::INBOX, uids)))
+    Some(Wait::Ticket(shared.mailboxes.expunge(open.account.id, MailboxId::INBOX, uids)))
 }
 
 impl Pop3Conversation {

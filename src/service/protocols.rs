@@ -72,9 +72,6 @@ impl Protocols {
             Protocol::Submission => {
                 Box::new(SmtpConversation::new(shared, Arc::clone(&self.submission), link, now))
             }
-            Protocol::Lmtp => {
-                Box::new(SmtpConversation::new(shared, Arc::clone(&self.lmtp), link, now))
-            }
             Protocol::Pop3 => {
                 Box::new(Pop3Conversation::new(shared, Arc::clone(&self.pop3), link, now))
             }

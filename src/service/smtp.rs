@@ -288,6 +288,8 @@ impl Conversation for SmtpConversation {
 
 /// While a lane of the store cannot be written.
 const PAUSED: Reply<'static> = Reply::new(421, 3, 2, "Cannot take mail now, try again later");
+/// The account was removed after its login.
+const GONE: Reply<'static> = Reply::new(421, 7, 0, "The account is gone");
 /// While space is low.
 const NO_ROOM: Reply<'static> = Reply::new(452, 3, 1, "Insufficient storage, try again later");
 /// The reverse-path of an authenticated sender that is not one of its own.
@@ -509,6 +511,11 @@ impl Answering<'_> {
             }
             Event::StartTls => Answer::StartTls,
             Event::Auth(question) => self.verify(&question),
+            Event::Mail { .. }
+                if self.account.as_ref().is_some_and(|account| self.shared.is_gone(account)) =>
+            {
+                Answer::Reply(GONE)
+            }
             Event::Mail { from, parameters } => self.mail(from, parameters),
             Event::Rcpt { to, parameters } => self.recipient(to, parameters),
             Event::DataStart => {

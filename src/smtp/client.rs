@@ -48,6 +48,9 @@ mod hello;
 mod outcome;
 mod transaction;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::auth::Login;
 pub use self::body::LineEnds;
 pub use self::capability::{Capabilities, PeerLimits};

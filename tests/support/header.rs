@@ -18,6 +18,8 @@ const FILES: &[(&str, &str)] = &[
     ("version", "Versions"),
     ("instance", "Instances"),
     ("callback", "Callbacks"),
+    ("policy", "Callbacks: policy"),
+    ("token", "Callbacks: bearer tokens"),
     ("engine", "The engine"),
     ("listener", "The engine: listeners"),
     ("account", "The engine: accounts"),

@@ -149,6 +149,17 @@ pub(super) struct Lockouts {
     hasher: RandomState,
 }
 
+/// Bytes of all three tables with so many places each, without the names.
+#[cfg(test)]
+pub(super) fn inline_bytes(places: usize) -> usize {
+    let entries = [
+        size_of::<(Host, Failures)>(),
+        size_of::<(Box<str>, Failures)>(),
+        size_of::<(Box<str>, OwnHosts)>(),
+    ];
+    entries.iter().map(|entry| places * (entry + 1)).sum()
+}
+
 fn folded(name: &str) -> Box<str> {
     let mut end = name.len().min(NAME_BYTES);
     while !name.is_char_boundary(end) {

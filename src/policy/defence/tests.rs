@@ -267,3 +267,13 @@ fn long_names_are_cut_between_characters() {
     }
     assert_eq!(books.locked(&rules, peer, &long, NOW), Some(Locked::Host));
 }
+
+#[test]
+fn full_tables_take_no_more_than_is_said() {
+    // A generation of half the entries has a place and a mark for each entry of the whole, the next power of two.
+    let places = 2 * TRACKED.next_power_of_two();
+    let inline = |entry: usize| places * (entry + 1);
+    let names = 2 * TRACKED * (lockout::NAME_BYTES + 16);
+    let all = inline(size_of::<(Host, Buckets)>()) + lockout::inline_bytes(places) + names;
+    assert!(all <= 64 << 20, "{all}");
+}

@@ -58,9 +58,8 @@ fn serve(store: &Store) -> (std::net::SocketAddr, std::thread::JoinHandle<()>) {
             let stream = Stream::Tcp(tokio::net::TcpStream::from_std(socket).unwrap());
             let logins = Arc::new(Semaphore::new(1));
             let (_stopping, receiver) = watch::channel(false);
-            let connection =
-                Connection::open(stream, Vec::new(), None, false, begin, clock, logins, receiver)
-                    .await;
+            let means = Means { acceptor: None, clock, logins, stopping: receiver };
+            let connection = Connection::open(stream, Vec::new(), false, begin, means).await;
             connection.unwrap().run().await;
         });
     });

@@ -402,11 +402,10 @@ impl Client {
     fn rcpt_refused(&mut self, index: usize, class: u8) {
         self.announce_peer(Whom::One(index), class);
         let answer = self.parser.answer();
-        let full = match (answer.code(), answer.enhanced()) {
-            (452, None | Some((4, 5, 3))) => true,
-            (552, Some((5, 5, 3))) => true,
-            _ => false,
-        };
+        let full = matches!(
+            (answer.code(), answer.enhanced()),
+            (452, None | Some((4, 5, 3))) | (552, Some((5, 5, 3)))
+        );
         if let (true, Some(announcing)) = (full, &mut self.announcing) {
             announcing.verdict = Verdict::Temporary;
             announcing.again = self.envelope.accepted > 0;

@@ -34,8 +34,6 @@ use crate::sync::Mutex;
 use crate::time::Clock;
 
 mod session;
-#[cfg(test)]
-mod tests;
 
 use session::Session;
 

@@ -555,7 +555,7 @@ fn a_corrupt_or_newer_format_is_refused_and_nothing_is_changed() {
     put(&newer.encode());
     let error = attempt();
     assert_eq!(error.kind(), Kind::FormatNewer);
-    assert!(error.message().contains("7.3") && error.message().contains("1.0"), "{error}");
+    assert!(error.message().contains("7.3") && error.message().contains("1.1"), "{error}");
     memory.remove_file(&path).unwrap();
     assert_eq!(attempt().kind(), Kind::NotAnInstance);
 }

@@ -1,1 +1,0 @@
-//! Deliveries against servers that behave as told.

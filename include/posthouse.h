@@ -530,6 +530,65 @@ extern "C" {
 /** Octets of a nonce. */
 #define PH_NONCE_SIZE 18
 
+/**
+ * Session extension: DSN (RFC 3461). RET, ENVID, NOTIFY and ORCPT come in the events' parameters.
+ */
+#define PH_SMTP_EXTENSION_DSN 1
+
+/**
+ * Session extension: BINARYMIME (RFC 3030). Such a message may hold any octets
+ * (PH_SMTP_FLAG_BINARY).
+ */
+#define PH_SMTP_EXTENSION_BINARYMIME 2
+
+/** Session extension: REQUIRETLS (RFC 8689), offered under TLS only (PH_SMTP_FLAG_REQUIRETLS). */
+#define PH_SMTP_EXTENSION_REQUIRETLS 4
+
+/** Session extension: MT-PRIORITY (RFC 6710). */
+#define PH_SMTP_EXTENSION_MT_PRIORITY 8
+
+/** Session extension: ETRN (RFC 1985); each is PH_SMTP_ETRN. */
+#define PH_SMTP_EXTENSION_ETRN 16
+
+/**
+ * Session extension: LIMITS (RFC 9422): announce how many transactions, recipients and domains are
+ * taken. They are enforced in any case.
+ */
+#define PH_SMTP_EXTENSION_LIMITS 32
+
+/** Session extension: DELIVERBY (RFC 2852), with deliver_by_least. */
+#define PH_SMTP_EXTENSION_DELIVERBY 64
+
+/**
+ * Session extension: XCLIENT. Only for a peer that the host trusts to speak for other clients;
+ * each is PH_SMTP_FORWARDED.
+ */
+#define PH_SMTP_EXTENSION_XCLIENT 128
+
+/**
+ * Session extension: a bare LF ends a command line and a line of DATA, where it becomes CR LF.
+ * Only for old clients on the host's own network. The end of the data stays CR LF . CR LF alone.
+ */
+#define PH_SMTP_EXTENSION_BARE_LF 256
+
+/** Session extension turned off: 8BITMIME (RFC 6152) is not offered. */
+#define PH_SMTP_EXTENSION_NO_8BITMIME 65536
+
+/** Session extension turned off: SMTPUTF8 (RFC 6531) is not offered. */
+#define PH_SMTP_EXTENSION_NO_SMTPUTF8 131072
+
+/** Session extension turned off: HELP is answered 502. */
+#define PH_SMTP_EXTENSION_NO_HELP 262144
+
+/** VRFY or EXPN: answered 502. The default of EXPN. */
+#define PH_SMTP_LOOKUP_WITHHELD 1
+
+/** VRFY or EXPN: answered 252, whatever was asked. The default of VRFY. */
+#define PH_SMTP_LOOKUP_UNTOLD 2
+
+/** VRFY or EXPN: answered by the host; each is PH_SMTP_VERIFY or PH_SMTP_EXPAND. */
+#define PH_SMTP_LOOKUP_ASKED 3
+
 /** Session dialect: mail from other servers (RFC 5321). */
 #define PH_SMTP_DIALECT_SMTP 0
 

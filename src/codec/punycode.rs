@@ -23,9 +23,7 @@ pub(super) fn decode(label: &str) -> Option<String> {
     let mut characters: Vec<char> = plain.chars().collect();
     let (mut point, mut bias, mut index) = (FIRST_POINT, FIRST_BIAS, 0u32);
     let mut digits = coded.bytes().peekable();
-    if digits.peek().is_none() {
-        return None;
-    }
+    digits.peek()?;
     while digits.peek().is_some() {
         let before = index;
         let (mut weight, mut k) = (1u32, BASE);

@@ -34,6 +34,7 @@ const FILES: &[(&str, &str)] = &[
     ("connection", "The engine: connections on the host's sockets"),
     ("repair", "Repair of an instance"),
     ("sasl", "Logins"),
+    ("smtp_extension", "Sessions: extensions of ph_smtp_server"),
     ("smtp_server", "Sessions: ph_smtp_server"),
     ("smtp_client", "Sessions: ph_smtp_client"),
     ("pop3_server", "Sessions: ph_pop3_server"),

@@ -285,3 +285,23 @@ fn a_delivery_to_a_lane_that_cannot_be_written_goes_on_when_it_can() {
     let report = house.store.check(&mut |_, _| {}).unwrap();
     assert_eq!(report.problems, Vec::<String>::new());
 }
+
+#[test]
+fn a_message_that_was_accepted_is_acknowledged_before_the_rate_of_commands_ends_the_session() {
+    let house = House::new(1, 1);
+    let mut rules = Rules { relay_networks: Vec::new(), ..Rules::default() };
+    rules.defence.commands_per_minute = 5;
+    rules.defence.exempt = Vec::new();
+    house.shared.rules.store(Arc::new(rules));
+    let mut talk = house.greeted();
+    talk.expect("MAIL FROM:<a@else.test>\r\n", "250 ");
+    talk.expect("RCPT TO:<user1@example.test>\r\n", "250 ");
+    talk.expect("BDAT 13\r\nA: b\r\n\r\ntxt\r\n", "250 ");
+    talk.expect("NOOP\r\n", "250 ");
+    let (said, closed) = talk.say("BDAT 0 LAST\r\n");
+    assert!(said.starts_with("250 2.0.0 Queued as "), "{said:?}");
+    assert!(said.contains("421 4.7.0 ") && closed, "{said:?}");
+    let user = house.shared.directory.accounts().remove(0);
+    let kept = house.shared.mailboxes.messages(user.id, MailboxId::INBOX, 0, 10).unwrap();
+    assert_eq!(kept.len(), 1);
+}

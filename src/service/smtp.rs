@@ -154,9 +154,12 @@ impl Conversation for SmtpConversation {
             return (0, Progress::Wait(wait));
         }
         let mut used = 0;
+        let mut fresh = true;
         loop {
-            if let Some(objection) =
-                self.guard.look(&self.shared, &self.link, self.server.figures(), now)
+            // What was settled since is said first: a message whose 250 is lost comes again.
+            let figures = self.server.figures();
+            if !std::mem::take(&mut fresh)
+                && let Some(objection) = self.guard.look(&self.shared, &self.link, figures, now)
             {
                 return (used, self.end_with(objection, out));
             }

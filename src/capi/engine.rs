@@ -163,7 +163,7 @@ pub struct ph_engine_options {
 // SAFETY: repr(C), begins with `struct_size`; integers, pointers and optional functions.
 unsafe impl Record for ph_engine_options {
     const NAME: &'static str = "ph_engine_options";
-    const FIRST: usize = size_of::<ph_engine_options>();
+    const FIRST: usize = std::mem::offset_of!(ph_engine_options, policy);
 }
 
 /// Figures of an engine since it was opened. Begin with PH_STATS_INIT.

@@ -177,7 +177,7 @@ pub struct ph_pop3_event {
 // SAFETY: repr(C), begins with `struct_size`; integers and pointers.
 unsafe impl Record for ph_pop3_event {
     const NAME: &'static str = "ph_pop3_event";
-    const FIRST: usize = size_of::<ph_pop3_event>();
+    const FIRST: usize = std::mem::offset_of!(ph_pop3_event, challenge);
 }
 
 /// Makes a session for a new connection.

@@ -199,7 +199,7 @@ pub struct ph_smtp_server_options {
 // SAFETY: repr(C), begins with `struct_size`; integers and pointers.
 unsafe impl Record for ph_smtp_server_options {
     const NAME: &'static str = "ph_smtp_server_options";
-    const FIRST: usize = size_of::<ph_smtp_server_options>();
+    const FIRST: usize = std::mem::offset_of!(ph_smtp_server_options, extensions);
 }
 
 /// What a step tells. Begin with PH_SMTP_EVENT_INIT. Fields that a kind does not name are 0 or empty.
@@ -245,7 +245,7 @@ pub struct ph_smtp_event {
 // SAFETY: repr(C), begins with `struct_size`; integers and pointers.
 unsafe impl Record for ph_smtp_event {
     const NAME: &'static str = "ph_smtp_event";
-    const FIRST: usize = size_of::<ph_smtp_event>();
+    const FIRST: usize = std::mem::offset_of!(ph_smtp_event, parameters);
 }
 
 /// Makes a session for a new connection.

@@ -188,6 +188,30 @@ fn an_older_struct_reads_as_zero_where_it_ends_and_is_not_written_beyond() {
     assert_eq!(older, Grown { struct_size: 8, old: 7, new: 6 });
 }
 
+/// What a host passes that was compiled before the struct grew: its own size, and nothing behind it.
+#[cfg(target_pointer_width = "64")]
+#[track_caller]
+fn takes_the_size<T: Record>(size: u32) {
+    // As long as the host's own, so that a reader that goes beyond is seen by the tools that look for it.
+    let mut octets = vec![0u64; size as usize / 8];
+    octets[0] = u64::from(size);
+    let place = octets.as_mut_ptr().cast::<T>();
+    // SAFETY: so many octets as `struct_size` says; every pattern of bits is a value.
+    let value = unsafe { record::read(place.cast_const()) };
+    assert!(value.is_ok(), "{} of {size} octets", T::NAME);
+    // SAFETY: as above.
+    unsafe { record::write(place, value.unwrap()) }.unwrap();
+}
+
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn hosts_of_the_time_before_a_struct_grew_still_work() {
+    takes_the_size::<super::engine::ph_engine_options>(64);
+    takes_the_size::<super::smtp_server::ph_smtp_server_options>(64);
+    takes_the_size::<super::smtp_server::ph_smtp_event>(104);
+    takes_the_size::<super::pop3_server::ph_pop3_event>(96);
+}
+
 #[test]
 fn sizes_that_no_version_had_are_refused() {
     for size in [0, 1, 7, (64 << 10) + 1, u32::MAX] {

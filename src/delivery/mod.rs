@@ -17,7 +17,8 @@ use std::path::PathBuf;
 use crate::codec::address::Address;
 use crate::sasl::client::Credentials;
 use crate::smtp::client::Verdict;
-use crate::store::{QueueEntry, QueueRecipient, RecipientState};
+use crate::smtp::parameter::{Hold, MailParameters};
+use crate::store::{Envelope, QueueEntry, QueueRecipient, RecipientState};
 
 /// Octets of an answer that the queue keeps.
 pub const ANSWER_OCTETS: usize = 512;
@@ -188,7 +189,38 @@ pub enum Settled {
     Kept(RecipientState),
 }
 
-/// What an attempt means for a recipient of a message accepted at `received`. `seed`: see [`Schedule::wait`].
+/// What the next server is told of MAIL's parameters now, as they stand on the wire: of BY the time that has gone by since
+/// acceptance is subtracted (RFC 2852 4.3). `None`: BY with R, and its time is over: the message must not go on.
+pub fn relayed(envelope: &Envelope, now: u64) -> Option<Vec<u8>> {
+    /// RFC 2852 4: nine digits.
+    const LEAST: i64 = -999_999_999;
+    let Some(mut parameters) = MailParameters::from_relay_text(&envelope.parameters) else {
+        return Some(envelope.parameters.clone());
+    };
+    if let Some(by) = &mut parameters.deliver_by {
+        let gone = now.saturating_sub(envelope.received) / 1000;
+        let gone = i64::try_from(gone).unwrap_or(i64::MAX);
+        let left = i64::from(by.seconds).saturating_sub(gone).max(LEAST);
+        if by.return_it && left <= 0 {
+            return None;
+        }
+        by.seconds = i32::try_from(left).unwrap_or(0);
+    }
+    let mut text = Vec::with_capacity(envelope.parameters.len());
+    parameters.relay_text(&mut text);
+    Some(text)
+}
+
+/// Since when a message is to be delivered (milliseconds since 1970): its acceptance, or the end of its hold.
+pub fn since(envelope: &Envelope) -> u64 {
+    let parameters = MailParameters::from_relay_text(&envelope.parameters);
+    match parameters.and_then(|parameters| parameters.hold) {
+        Some(Hold::Until(seconds)) => envelope.received.max(seconds.saturating_mul(1000)),
+        _ => envelope.received,
+    }
+}
+
+/// What an attempt means for a recipient of a message that is to be delivered since `received`, see [`since`]. `seed`: see [`Schedule::wait`].
 pub fn settle(
     recipient: &QueueRecipient,
     verdict: Verdict,
@@ -358,6 +390,42 @@ mod tests {
         }
         let days = (now - received) / 86_400_000;
         assert!(days == 4 && (50..80).contains(&tries), "{days} days, {tries} attempts");
+    }
+
+    fn envelope(parameters: &str, received: u64) -> Envelope {
+        Envelope { received, parameters: parameters.into(), ..Envelope::default() }
+    }
+
+    #[test]
+    fn the_time_that_has_gone_by_is_subtracted_from_by() {
+        let told = |parameters: &str, now| {
+            relayed(&envelope(parameters, 1_000_000), now).map(|t| String::from_utf8(t).unwrap())
+        };
+        let all = "RET=HDRS ENVID=x BY=120;RT MT-PRIORITY=3";
+        assert_eq!(told(all, 1_000_000).as_deref(), Some(all));
+        let later = "RET=HDRS ENVID=x BY=1;RT MT-PRIORITY=3";
+        assert_eq!(told(all, 1_119_999).as_deref(), Some(later));
+        assert_eq!(told(all, 1_120_000), None, "it must not go on");
+        assert_eq!(told("BY=120;N", 1_121_000).as_deref(), Some("BY=-1;N"));
+        assert_eq!(told("BY=-999999999;NT", 9_000_000).as_deref(), Some("BY=-999999999;NT"));
+        assert_eq!(told("BY=120;N", u64::MAX).as_deref(), Some("BY=-999999999;N"));
+        assert_eq!(told("BY=120;R", 0).as_deref(), Some("BY=120;R"), "a clock that jumps");
+        assert_eq!(told("", 2_000_000).as_deref(), Some(""));
+    }
+
+    #[test]
+    fn a_held_message_has_its_whole_time_behind_the_hold() {
+        let held = envelope("RET=FULL HOLDUNTIL=1970-02-01T00:00:00Z", 5);
+        let end = 31 * 86_400_000;
+        assert_eq!(since(&held), end);
+        assert_eq!(since(&envelope("RET=FULL", 5)), 5);
+        assert_eq!(relayed(&held, end), Some(b"RET=FULL".to_vec()), "nobody else holds it");
+        let who = recipient("a@b.test", RecipientState::Deferred { attempts: 0, next: end });
+        let settled = settle(&who, Verdict::Temporary, &Schedule::default(), since(&held), end, 0);
+        assert!(
+            matches!(settled, Settled::Kept(RecipientState::Deferred { attempts: 1, .. })),
+            "{settled:?}"
+        );
     }
 
     #[test]

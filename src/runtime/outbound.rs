@@ -429,7 +429,7 @@ async fn record(context: &Context, route: &Route, entry: QueueEntry, attempts: V
     let attempts = Arc::new(attempts);
     loop {
         let (shared, attempts) = (Arc::clone(&context.plan.shared), Arc::clone(&attempts));
-        let (schedule, received) = (context.plan.schedule, entry.envelope.received);
+        let (schedule, received) = (context.plan.schedule, delivery::since(&entry.envelope));
         let written = blocking(move || write(&shared, id, received, &schedule, &attempts)).await;
         match written {
             Ok(told) => {

@@ -191,6 +191,10 @@ impl Transaction {
     /// What is held goes to the queue as a whole; accounts by their addresses.
     fn put_off(&mut self, shared: &Shared) {
         let Some(until) = self.hold else { return };
+        // The time for attempts begins behind the hold, so it is kept.
+        let end = date::Rfc3339 { unix_seconds: until.div_ceil(1000) };
+        let space = if self.parameters.is_empty() { "" } else { " " };
+        self.parameters.extend_from_slice(format!("{space}HOLDUNTIL={end}").as_bytes());
         let state = RecipientState::Deferred { attempts: 0, next: until };
         for remote in &mut self.remotes {
             remote.state = state;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{Plan, Way, blocking};
-use crate::delivery::{Attempt, Host, Route};
+use crate::delivery::{self, Attempt, Host, Route};
 use crate::runtime::tls::{Connector, Tls};
 use crate::sasl::Nonce;
 use crate::sasl::client::Channel;
@@ -25,6 +25,8 @@ const CONNECT_MILLIS: u64 = 30_000;
 const HANDSHAKE_MILLIS: u64 = 30_000;
 /// Milliseconds that the other side may take to take our output.
 const WRITE_MILLIS: u64 = 180_000;
+/// Of a message whose sender wanted it back by now (BY with R, RFC 2852 4.1.4.2).
+const TOO_LATE: &str = "550 5.4.7 The time for delivery that the sender gave is over";
 /// Octets read at once.
 const READ_BYTES: usize = 16 << 10;
 
@@ -157,9 +159,14 @@ impl Session {
             .collect();
         let to: Vec<_> = to.iter().map(|(to, parameters)| Recipient { to, parameters }).collect();
         let flags = entry.envelope.flags;
+        let Some(parameters) = delivery::relayed(&entry.envelope, shared.clock.unix_millis())
+        else {
+            let of = |r: &QueueRecipient| attempt(r, Verdict::Permanent, TOO_LATE);
+            return recipients.iter().map(of).collect();
+        };
         let begun = self.client.begin(&Transaction {
             from: &String::from_utf8_lossy(&entry.envelope.from),
-            parameters: &String::from_utf8_lossy(&entry.envelope.parameters),
+            parameters: &String::from_utf8_lossy(&parameters),
             recipients: &to,
             size: entry.size.saturating_sub(u64::from(entry.envelope.prefix_len)),
             content: if flags & envelope_flags::BINARY != 0 {

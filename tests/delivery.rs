@@ -454,3 +454,50 @@ fn a_route_that_demands_tls_gives_mail_to_nobody_but_the_host_it_means() {
         );
     }
 }
+
+/// Hands in a message by submission that is held for two seconds.
+fn hold(engine: &Engine, to: &str) -> String {
+    let mut client = Client::connect(port(engine, "submission"));
+    client.reply();
+    client.command("EHLO client.example.test", "250 ");
+    let mut plain = String::new();
+    posthouse::codec::base64::encode(format!("\0user1\0{PASSWORD}").as_bytes(), &mut plain);
+    client.command(&format!("AUTH PLAIN {plain}"), "235 ");
+    client.command("MAIL FROM:<user1@example.test> HOLDFOR=2", "250 ");
+    client.command(&format!("RCPT TO:<{to}>"), "250 ");
+    client.command("DATA", "354 ");
+    client.send("From: user1@example.test\r\n\r\nheld\r\n");
+    let said = client.command(".", "250 2.0.0 Queued as ").remove(0);
+    client.command("QUIT", "221 ");
+    said.rsplit(' ').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_held_message_for_an_account_never_leaves_by_the_route_for_all() {
+    let far = Server::new(vec![Vec::new(), Vec::new()]);
+    let near = House::new();
+    near.set_up(&["smtp", "submission"]);
+    route(&near, "*", &format!("smtp:{}", far.address), "");
+    for (key, value) in
+        [("smtp.extensions", "[\"FUTURERELEASE\"]"), ("policy.plaintext_login", "always")]
+    {
+        Config::set(&OsFs::new(), &near.path(), key, value).unwrap();
+    }
+    let heard = Heard::default();
+    let here = near.open(&["user1", "user2", "user3"], heard.options());
+    here.start().unwrap();
+    let kept = hold(&here, "user2@example.test");
+    let gone = hold(&here, "user3@example.test");
+    assert_eq!(here.queue_list(None, 10).unwrap().len(), 2, "{kept}");
+    here.account_remove("user3@example.test").unwrap();
+    heard.wait(&[&gone, "failed user3@example.test 1 550 5.1.1"]);
+    let until = Instant::now() + Duration::from_secs(10);
+    while here.mailbox_list("user2@example.test", MailboxId::INBOX, 0, 10).unwrap().is_empty() {
+        assert!(Instant::now() < until, "the held message has not come");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let left = here.queue_list(None, 10).unwrap();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left[0].recipients[0].answer, b"550 5.1.1 No such user here any more");
+    assert!(far.seen.try_recv().is_err(), "nothing went to the other server");
+}

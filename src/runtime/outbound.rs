@@ -214,9 +214,14 @@ impl Scheduler {
         let context = Arc::clone(&self.context);
         if has_local(&context, entry, now) {
             let shared = Arc::clone(&context.plan.shared);
-            if let Err(error) = blocking(move || release(&shared, id)).await {
-                tracing::error!(%id, %error, "held message cannot be put into its mailboxes");
-                self.waiting.insert((now.saturating_add(LOOK_MILLIS), id));
+            match blocking(move || release(&shared, id)).await {
+                Ok(told) => told.iter().for_each(|told| tell(&context.plan.shared, id, "", told)),
+                Err(error) => {
+                    tracing::error!(%id, %error, "held message cannot be put into its mailboxes");
+                    // A route would take it out of the house.
+                    self.waiting.insert((now.saturating_add(LOOK_MILLIS), id));
+                    return;
+                }
             }
         }
         let plan = delivery::plan(entry, &context.plan.routes, now);
@@ -238,22 +243,37 @@ impl Scheduler {
 fn has_local(context: &Context, entry: &QueueEntry, now: u64) -> bool {
     entry.recipients.iter().any(|r| {
         matches!(r.state, RecipientState::Deferred { attempts: 0, next } if next <= now)
-            && !context.plan.shared.local_accounts(&r.address).is_empty()
+            && context.plan.shared.local_accounts(&r.address).is_some()
     })
 }
 
-/// Puts a held message into the mailboxes it was held for.
-fn release(shared: &Shared, id: MessageId) -> Result<()> {
+/// Puts a held message into the mailboxes it was held for. Answers whose account is not there any more.
+fn release(shared: &Shared, id: MessageId) -> Result<Vec<Told>> {
+    const GONE: &str = "550 5.1.1 No such user here any more";
     let now = shared.clock.unix_millis();
+    let mut told = Vec::new();
     shared.spool.change(id, &mut |recipients| {
+        told.clear();
         let mut accounts = BTreeSet::new();
-        recipients.retain(|r| match r.state {
-            RecipientState::Deferred { attempts: 0, next } if next <= now => {
-                let local = shared.local_accounts(&r.address);
-                accounts.extend(local.iter().copied());
-                local.is_empty()
+        recipients.retain_mut(|r| {
+            let due =
+                matches!(r.state, RecipientState::Deferred { attempts: 0, next } if next <= now);
+            let Some(local) = shared.local_accounts(&r.address).filter(|_| due) else {
+                return true;
+            };
+            if local.is_empty() {
+                r.state = RecipientState::Failed { attempts: 1, at: now };
+                r.answer = delivery::kept(GONE);
+                told.push(Told {
+                    address: r.address.clone(),
+                    outcome: Delivery::Failed,
+                    attempts: 1,
+                    next: 0,
+                    answer: GONE.to_owned(),
+                });
             }
-            _ => true,
+            accounts.extend(local.iter().copied());
+            local.is_empty()
         });
         recipients.extend(accounts.iter().map(|account| QueueRecipient {
             address: Vec::new(),
@@ -261,9 +281,10 @@ fn release(shared: &Shared, id: MessageId) -> Result<()> {
             state: RecipientState::Local(*account, crate::store::MailboxId::INBOX),
             answer: Vec::new(),
         }));
-        !accounts.is_empty()
+        !(accounts.is_empty() && told.is_empty())
     })?;
-    shared.spool.resume()
+    shared.spool.resume()?;
+    Ok(told)
 }
 
 impl Lane {

@@ -133,12 +133,13 @@ impl Shared {
         }
     }
 
-    /// The accounts that an address leads to; none when it is not an address of ours.
-    pub fn local_accounts(&self, address: &[u8]) -> Vec<AccountId> {
-        let Some(address) = Address::parse(address, true) else { return Vec::new() };
-        match self.directory.resolve(&address) {
-            Resolution::Deliver { accounts, .. } => accounts,
-            Resolution::Unknown | Resolution::Foreign => Vec::new(),
+    /// The accounts that an address leads to, none when its domain is ours and nobody has it (any more). `None`: it leads
+    /// to other servers.
+    pub fn local_accounts(&self, address: &[u8]) -> Option<Vec<AccountId>> {
+        match self.directory.resolve(&Address::parse(address, true)?) {
+            Resolution::Deliver { accounts, .. } => Some(accounts).filter(|a| !a.is_empty()),
+            Resolution::Unknown => Some(Vec::new()),
+            Resolution::Foreign => None,
         }
     }
 

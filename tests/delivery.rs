@@ -501,3 +501,42 @@ fn a_held_message_for_an_account_never_leaves_by_the_route_for_all() {
     assert_eq!(left[0].recipients[0].answer, b"550 5.1.1 No such user here any more");
     assert!(far.seen.try_recv().is_err(), "nothing went to the other server");
 }
+
+#[test]
+fn a_message_that_requires_tls_is_given_to_nobody_whose_certificate_is_not_verified() {
+    let (near, far) = (House::new(), House::new());
+    far.set_up(&["smtp"]);
+    let extensions = "[\"REQUIRETLS\"]";
+    Config::set(&OsFs::new(), &far.path(), "smtp.extensions", extensions).unwrap();
+    let there = far.open(&["user1"], Options::default());
+    there.start().unwrap();
+    near.set_up_for("near.test", &["smtp"]);
+    Config::set(&OsFs::new(), &near.path(), "smtp.extensions", extensions).unwrap();
+    let to = format!("smtp:{}", port(&there, "smtp"));
+    let authorities = far.certificate(&there);
+    let verified = format!("tls = \"required\"\nauthorities = '{}'", authorities.display());
+    route(&near, "*", &to, "tls = \"opportunistic\"");
+    route(&near, "example.test", &to, &verified);
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    for (to, outcome) in [
+        ("user1@example.test", "delivered user1@example.test 1 250"),
+        ("u@elsewhere.test", "failed u@elsewhere.test 1 550 5.7.10"),
+    ] {
+        let mut client = Client::connect(port(&here, "smtp"));
+        client.reply();
+        client.command("EHLO client.example.test", "250 ");
+        client.command("STARTTLS", "220 ");
+        let connector =
+            posthouse::runtime::tls::Connector::trusting(&OsFs::new(), &near.certificate(&here));
+        client.start_tls(&connector.unwrap(), "mail.example.test");
+        client.command("EHLO client.example.test", "250 ");
+        client.command("MAIL FROM:<s@else.test> REQUIRETLS", "250 ");
+        client.command(&format!("RCPT TO:<{to}>"), "250 ");
+        client.command("DATA", "354 ");
+        client.send(MESSAGE.replace("\r\n.", "\r\n.."));
+        client.command(".", "250 ");
+        heard.wait(&[outcome]);
+    }
+}

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::{Plan, Way, blocking};
-use crate::delivery::{self, Attempt, Host, Route};
+use crate::delivery::{self, Attempt, Host, Route, RouteTls};
 use crate::runtime::tls::{Connector, Tls};
 use crate::sasl::Nonce;
 use crate::sasl::client::Channel;
@@ -27,6 +27,9 @@ const HANDSHAKE_MILLIS: u64 = 30_000;
 const WRITE_MILLIS: u64 = 180_000;
 /// Of a message whose sender wanted it back by now (BY with R, RFC 2852 4.1.4.2).
 const TOO_LATE: &str = "550 5.4.7 The time for delivery that the sender gave is over";
+/// Of a message with REQUIRETLS, on a route that asks for no certificate (RFC 8689 4.2.1).
+const NOT_VERIFIED: &str =
+    "550 5.7.10 Message demands REQUIRETLS, and the route does not verify the receiving system";
 /// Octets read at once.
 const READ_BYTES: usize = 16 << 10;
 
@@ -40,6 +43,8 @@ pub struct Session {
     connector: Option<Connector>,
     /// The name in the other side's certificate.
     name: String,
+    /// Nobody but the host that the route means is spoken to.
+    verified: bool,
     client: Client,
     clock: Arc<dyn Clock>,
     input: Vec<u8>,
@@ -100,6 +105,7 @@ impl Session {
                 Host::Net(name, _) => name.clone(),
                 Host::Socket(_) => "localhost".to_owned(),
             },
+            verified: route.tls == RouteTls::Required,
             client: Client::new(config, false, plan.clock.now()),
             clock: Arc::clone(&plan.clock),
             input: Vec::new(),
@@ -164,6 +170,11 @@ impl Session {
             let of = |r: &QueueRecipient| attempt(r, Verdict::Permanent, TOO_LATE);
             return recipients.iter().map(of).collect();
         };
+        let private = parameters.split(|octet| *octet == b' ').any(|word| word == b"REQUIRETLS");
+        if private && !self.verified {
+            let of = |r: &QueueRecipient| attempt(r, Verdict::Permanent, NOT_VERIFIED);
+            return recipients.iter().map(of).collect();
+        }
         let begun = self.client.begin(&Transaction {
             from: &String::from_utf8_lossy(&entry.envelope.from),
             parameters: &String::from_utf8_lossy(&parameters),

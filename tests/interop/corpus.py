@@ -18,7 +18,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from message import without_trace
+from message import delivered, without_trace
 from server import DOMAIN, PASSWORD, Server, skip
 
 USER = f"user1@{DOMAIN}"
@@ -128,6 +128,7 @@ def retrieve(client, number):
 
 
 def compare(name, sent, got, keyword):
+    sent = delivered(sent)
     try:
         rest = without_trace(got, keyword)
     except ValueError as error:

@@ -63,7 +63,7 @@ def read_all(example, expected):
             rest = without_local_trace(got)
         else:
             rest = without_trace(got)
-        sent = delivered(sent)
+            sent = delivered(sent)
         assert rest == sent, f"{name}: {len(sent)} octets sent, {len(rest)} came back"
         client.dele(number)
     client.quit()

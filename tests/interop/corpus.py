@@ -244,7 +244,7 @@ def unknown_recipients_and_relaying_are_refused(server):
 
 
 def foreign_clients(server):
-    chosen = [pair for pair in generated_messages() if pair[0] in
+    chosen = [(name, lacks_nothing(message)) for name, message in generated_messages() if name in
               ("dots at line starts", "8-bit", "10,000 lines", "line of 998", "1 MiB")]
     with tempfile.TemporaryDirectory() as directory:
         ways = []

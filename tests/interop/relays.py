@@ -28,7 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import numbered
 from peer import dovecot, exim, mail, opensmtpd, postfix
 from pop import Reader
-from server import DOMAIN, PASSWORD, Server, free_port, in_ci
+from server import PASSWORD, Server, free_port, in_ci
 
 SENDER = "sender@sender.example"
 USERS = 4

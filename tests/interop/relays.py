@@ -197,7 +197,7 @@ class OurServer(Server):
     def __init__(self, socket, **options):
         """`socket`: the path of a second LMTP listener."""
         self.socket = socket
-        limit = {"policy.connections": 4000, "policy.connections_per_address": 4000}
+        limit = {"policy.connections": 4000, "policy.connections_per_address": 4000, "submission.sender_rights": '"login"'}
         super().__init__(users=USERS, listeners=("smtp", "submission", "pop3", "lmtp", f"lmtp={socket}"), settings=limit | options.pop("settings", {}), **options)
 
     def empty(self):

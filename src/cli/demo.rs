@@ -299,8 +299,10 @@ impl Demo {
         let mut client = Smtp::connect(self.submission)?;
         client.start_tls(&self.connector, HOSTNAME)?;
         client.log_in("user1", &self.passwords[0])?;
+        // Whole as it is: submission would add what lacks of these.
         let bytes = b"From: <user1@example.test>\r\nTo: <user2@example.test>\r\n\
-            Cc: <friend@elsewhere.example>\r\nSubject: submitted\r\n\r\nHello.\r\n"
+            Cc: <friend@elsewhere.example>\r\nDate: Fri, 1 Jan 2027 00:00:00 +0000\r\n\
+            Message-ID: <submitted@example.test>\r\nSubject: submitted\r\n\r\nHello.\r\n"
             .to_vec();
         client.send(USER1, &[USER2, "friend@elsewhere.example"], &bytes)?;
         client.quit()?;

@@ -118,8 +118,8 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
         "\n# SMTP, submission and LMTP: what is offered, and bounds.\n[smtp]\n\
          # Extensions beside PIPELINING, SIZE, STARTTLS and AUTH, out of 8BITMIME, SMTPUTF8, CHUNKING,\n\
          # BINARYMIME, DSN, REQUIRETLS, DELIVERBY, FUTURERELEASE (submission), MT-PRIORITY, LIMITS, VRFY (252\n\
-         # to everything), HELP. Those from DSN to MT-PRIORITY are kept with a message and passed on by routes;\n\
-         # this version sends no notifications of its own.\n",
+         # to everything), ETRN, HELP. Those from DSN to MT-PRIORITY are kept with a message and passed on by\n\
+         # routes; this version sends no notifications of its own.\n",
     );
     let extensions: Vec<String> = config.extensions.names().into_iter().map(quoted).collect();
     writeln!(out, "extensions = [{}]", extensions.join(", "))?;

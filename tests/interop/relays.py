@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Other servers hand their mail to Posthouse, and Posthouse hands its mail to them: nothing is lost, twice, or changed.
 
-    relays.py [--messages N] [--only WORDS,...]    only pairs whose line has one of these words
+    relays.py [--messages N] [--only WORDS]...    only pairs whose line has these words, or others that are given so
 
 For each peer and direction N messages (tests/interop/numbered.py) go in by SMTP at one side and are compared at the other:
 - to us: the peer relays to our submission port with STARTTLS and AUTH, to our SMTP port with STARTTLS or in clear, or to our
@@ -316,7 +316,7 @@ class Run:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--messages", type=int, default=200)
-    parser.add_argument("--only", type=lambda text: text.split(","), default=[])
+    parser.add_argument("--only", action="append", default=[])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="posthouse-relays-") as base:
         base = pathlib.Path(base)

@@ -74,7 +74,7 @@ unsafe impl Record for ph_scram_keys {
 ///
 /// Behaviour: the password is prepared by SASLprep (RFC 4013); one that SASLprep refuses is taken as it is. Slow on purpose: about
 /// a third of a microsecond for each iteration.
-/// Parameters: password, UTF-8; salt, 1 to 64 random octets, new for each password; iterations, 0 means 100000, most clients
+/// Parameters: password, UTF-8; salt, 1 to 64 random octets, new for each password; iterations, 0 means 65536, most clients
 /// accept no fewer than 4096; keys, where they go, with struct_size set.
 /// Returns: PH_OK or an error.
 /// Errors: PH_E_INVALID_ARGUMENT for a salt of another length; PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn ph_scram_derive(
 /// Behaviour: with these as the answer a client cannot tell such a name from one with another password. Always the same for the
 /// same secret, name and iterations.
 /// Parameters: secret, 32 random octets that the host keeps as long as the keys of its users; login, UTF-8, the name folded
-/// as the host folds names that it looks up; iterations, as in the keys of its users, 0 means 100000; keys, where they go,
+/// as the host folds names that it looks up; iterations, as in the keys of its users, 0 means 65536; keys, where they go,
 /// with struct_size set.
 /// Returns: PH_OK or an error.
 /// Errors: PH_E_INVALID_ARGUMENT for a secret of another length; PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.

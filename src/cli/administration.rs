@@ -285,6 +285,13 @@ fn queue_row(entry: &QueueRow) -> Vec<String> {
     if failed > 0 {
         to.push(format!("({failed} failed)"));
     }
+    // One that waits for the time its sender chose was not tried.
+    let tried = |n: usize| matches!(entry.attempts.get(n), Some(Some(row)) if row.attempts > 0);
+    let states = entry.recipients.iter().enumerate();
+    let deferred = states.filter(|(n, (_, state))| state == "deferred" && tried(*n)).count();
+    if deferred > 0 {
+        to.push(format!("({deferred} deferred)"));
+    }
     let more = entry.recipients.len().saturating_sub(SHOWN);
     if more > 0 {
         to.push(format!("and {more} more"));

@@ -55,7 +55,9 @@ def skip(reason):
 
 class Server:
     def __init__(self, users=1, listeners=("smtp", "submission", "pop3"), directory=None, settings=None, tls=True,
-                 wrapper=()):
+                 wrapper=(), domain=DOMAIN):
+        """`listeners`: names, which get a free port, or `name=address`."""
+        self.domain = domain
         self.own = directory is None
         self.base = pathlib.Path(directory or tempfile.mkdtemp(prefix="posthouse-test-"))
         self.base.mkdir(parents=True, exist_ok=True)
@@ -74,14 +76,14 @@ class Server:
             raise
 
     def _make(self, users, listeners, settings, tls):
-        arguments = ["setup", "--instance", self.instance, "--hostname", f"mail.{DOMAIN}", "--domain", DOMAIN,
+        arguments = ["setup", "--instance", self.instance, "--hostname", f"mail.{self.domain}", "--domain", self.domain,
                      "--postmaster-password-file", self.password_file]
         for name in listeners:
-            arguments += ["--listen", f"{name}=127.0.0.1:0"]
+            arguments += ["--listen", name if "=" in name else f"{name}=127.0.0.1:0"]
         if tls:
             arguments.append("--tls-self-signed")
         self.run(*arguments)
-        self.users = [f"user{n}@{DOMAIN}" for n in range(1, users + 1)]
+        self.users = [f"user{n}@{self.domain}" for n in range(1, users + 1)]
         for user in self.users:
             self.run("account", "add", "--instance", self.instance, "--address", user, "--password-file", self.password_file)
         for key, value in (settings or {}).items():
@@ -119,6 +121,12 @@ class Server:
         else:
             lines.insert(0, f"{name} = {value}")
         path.write_text("\n".join(lines) + "\n")
+
+    def add_route(self, **keys):
+        """A `[[route]]` table with these keys, all texts."""
+        lines = [f'{key} = "{value}"' for key, value in keys.items()]
+        with open(self.instance / "posthouse.toml", "a") as file:
+            file.write("\n[[route]]\n" + "\n".join(lines) + "\n")
 
     def start(self, timeout=30):
         """Starts to serve; returns when the program says that it does."""

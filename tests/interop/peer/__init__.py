@@ -7,6 +7,7 @@ A peer is a class with
     Peer(directory, port, ...)  writes its configuration; `start()` answers once it speaks; `stop()` ends it
     address, pid         where it listens, its main process
     messages()           what it delivered, as stored, one `bytes` for each message
+    count()              how many these are
     clean()              forgets all mail, outside of any measurement
 
 Everything needs root: these servers change users, and two of them have paths and users built in, for which `jail`

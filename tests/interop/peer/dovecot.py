@@ -122,6 +122,9 @@ class Dovecot:
     def messages(self):
         return [message for user in sorted(self.mail.iterdir()) for message in mail.read_maildir(user)]
 
+    def count(self):
+        return sum(mail.count_maildir(user) for user in self.mail.iterdir())
+
     def clean(self):
         mail.empty(self.mail)
 

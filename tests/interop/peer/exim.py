@@ -23,7 +23,7 @@ disable_ipv6
 never_users =
 deliver_drop_privilege = true
 domainlist local_domains = {domains}
-acl_smtp_rcpt = accept_all
+acl_smtp_rcpt = check_rcpt
 acl_smtp_data = accept_all
 smtp_accept_max = {processes}
 smtp_accept_queue = 0
@@ -46,6 +46,8 @@ keep_environment =
 {globals}
 
 begin acl
+check_rcpt:
+{conditions}  accept
 accept_all:
   accept{control}
 
@@ -94,9 +96,10 @@ class Exim:
     durable = True
 
     def __init__(self, directory, port, domains=("exim.test",), relay=None, processes=200, hold=False, certificate=None,
-                 relay_tls=False, relay_login=None):
+                 relay_tls=False, relay_login=None, relay_lmtp=False, needs_tls=False, needs_login=False):
         """`relay`: (host, port). `hold`: mail is kept in the queue, for measuring acceptance alone. `certificate`: (PEM, key),
-        with which STARTTLS and AUTH PLAIN for user/secret are offered. `relay_login`: (user, password)."""
+        with which STARTTLS and AUTH PLAIN for user/secret are offered. `relay_login`: (user, password). `relay_lmtp`: the relay host speaks LMTP. `needs_tls`, `needs_login`: no
+        recipient is taken without."""
         self.base = pathlib.Path(directory)
         self.port = port
         self.address = ("127.0.0.1", port)
@@ -125,6 +128,8 @@ class Exim:
             options += "  hosts_require_tls = *\n  tls_verify_certificates =\n  tls_try_verify_hosts =\n"
         else:
             options += "  hosts_avoid_tls = *\n"
+        if relay_lmtp:
+            options += "  protocol = lmtp\n"
         if relay_login:
             options += "  hosts_require_auth = *\n"
             authenticators += ("plain_client:\n  driver = plaintext\n  public_name = PLAIN\n"
@@ -134,6 +139,7 @@ class Exim:
         config = self.base / "exim.conf"
         config.write_text(CONFIG.format(
             base=self.base, binary=binary, port=port, domains=" : ".join(domains), processes=processes, globals=globals_,
+            conditions="  require encrypted = *\n" * needs_tls + "  require authenticated = *\n" * needs_login,
             control="\n    control = queue_only" if hold else "", relay=host, relay_port=relay_port, relay_options=options,
             authenticators=authenticators))
         config.chmod(0o644)
@@ -154,6 +160,9 @@ class Exim:
 
     def messages(self):
         return mail.read_maildir(self.maildir)
+
+    def count(self):
+        return mail.count_maildir(self.maildir)
 
     def clean(self):
         mail.empty(self.maildir / "new")

@@ -75,6 +75,12 @@ def read_maildir(directory):
     return found
 
 
+def count_maildir(directory):
+    """How many messages `read_maildir` would find."""
+    places = [pathlib.Path(directory) / part for part in ("new", "cur")]
+    return sum(len(os.listdir(place)) for place in places if place.is_dir())
+
+
 def empty(directory):
     """Removes all files below a directory."""
     for place, _, names in os.walk(directory):
@@ -84,11 +90,14 @@ def empty(directory):
 
 
 def certificate(directory, name="peer.example.test"):
-    """A self-signed certificate and its key (RSA: OpenSMTPD knows no other): two paths of PEM files."""
+    """A self-signed certificate, which is no authority for others, and its key (RSA: OpenSMTPD knows no other): two paths of PEM files."""
     directory = pathlib.Path(directory)
     pem, key = directory / "certificate.pem", directory / "key.pem"
     if not pem.exists():
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30",
-                        "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name},IP:127.0.0.1", "-keyout", key, "-out", pem],
+        config = directory / "certificate.cnf"
+        config.write_text(f"[req]\nprompt = no\ndistinguished_name = name\nx509_extensions = more\n[name]\nCN = {name}\n"
+                          f"[more]\nbasicConstraints = critical, CA:FALSE\nsubjectAltName = DNS:{name}, IP:127.0.0.1\n")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-config", config,
+                        "-keyout", key, "-out", pem],
                        check=True, stdin=subprocess.DEVNULL, capture_output=True)
     return pem, key

@@ -81,6 +81,9 @@ class OpenSmtpd:
     def messages(self):
         return mail.read_maildir(self.maildir)
 
+    def count(self):
+        return mail.count_maildir(self.maildir)
+
     def clean(self):
         mail.empty(self.maildir / "new")
         # What it holds in memory it has forgotten when it is started again.

@@ -39,11 +39,14 @@ virtual_uid_maps = static:{mail_user}
 virtual_gid_maps = static:{mail_group}
 virtual_mailbox_limit = 0
 relayhost = {relay}
+relay_transport = {relay_transport}
 smtp_tls_security_level = {relay_security}
 smtp_sasl_auth_enable = {relay_auth}
 smtp_sasl_password_maps = {relay_passwords}
 smtp_sasl_security_options = noanonymous
 smtp_destination_concurrency_limit = 20
+lmtp_destination_concurrency_limit = 20
+lmtp_tls_security_level = none
 smtp_connection_cache_on_demand = yes
 minimal_backoff_time = 2s
 maximal_backoff_time = 5s
@@ -54,7 +57,7 @@ mynetworks = 127.0.0.0/8
 inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
 smtpd_peername_lookup = no
-smtpd_relay_restrictions = permit_mynetworks, reject
+smtpd_relay_restrictions = {permitted}, reject
 smtpd_recipient_restrictions = {restrictions}
 smtpd_client_connection_count_limit = 0
 smtpd_client_connection_rate_limit = 0
@@ -80,6 +83,7 @@ retry unix - - n - - error
 discard unix - - n - - discard
 smtp unix - - n - - smtp
 relay unix - - n - - smtp
+lmtp unix - - n - - lmtp
 virtual unix - n n - - virtual
 proxymap unix - - n - - proxymap
 tlsmgr unix - - n 1000 1 tlsmgr
@@ -110,9 +114,11 @@ class Postfix:
     durable = True
 
     def __init__(self, directory, port, processes=200, domains=("postfix.test",), relay=None, hold=False, certificate=None,
-                 relay_tls=False, relay_login=None, auth_socket=None):
+                 relay_tls=False, relay_login=None, relay_lmtp=None, auth_socket=None, needs_tls=False, needs_login=False, refusals=None):
         """`relay`: (host, port). `hold`: mail is kept in the queue, for measuring acceptance alone. `certificate`: (PEM, key), with
-        which STARTTLS is offered. `relay_login`: (user, password). `auth_socket`: of a Dovecot, which verifies AUTH."""
+        which STARTTLS is offered. `relay_login`: (user, password). `relay_lmtp`: where mail for example.test goes by LMTP,
+        `inet:[HOST]:PORT` or `unix:PATH`. `auth_socket`: of a Dovecot, which verifies AUTH. `needs_tls`, `needs_login`: no mail
+        is taken without. `refusals`: recipient -> reply to it."""
         self.base = pathlib.Path(directory)
         self.port = port
         self.address = ("127.0.0.1", port)
@@ -140,17 +146,21 @@ class Postfix:
         where = f"[{relay[0]}]:{relay[1]}" if relay else ""
         server_tls, passwords = "smtpd_tls_security_level = none\n", ""
         if certificate:
-            server_tls = f"smtpd_tls_security_level = may\nsmtpd_tls_cert_file = {certificate[0]}\nsmtpd_tls_key_file = {certificate[1]}\n"
+            server_tls = f"smtpd_tls_security_level = {'encrypt' if needs_tls else 'may'}\nsmtpd_tls_cert_file = {certificate[0]}\nsmtpd_tls_key_file = {certificate[1]}\n"
         if auth_socket:
             server_tls += f"smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = {auth_socket}\n"
         if relay_login:
             passwords = f"inline:{{ {{ {where} = {relay_login[0]}:{relay_login[1]} }} }}"
+        permitted = "permit_sasl_authenticated" if needs_login else "permit_mynetworks"
+        answers = ", ".join(f"{{ {address} = {reply} }}" for address, reply in (refusals or {}).items())
+        refused = f"check_recipient_access inline:{{ {answers} }}, " if answers else ""
         (config / "main.cf").write_text(MAIN.format(
             queue=self.queue, data=data, daemons=daemons, log=log, prefix=self.base, processes=processes, base=self.base,
             domains="" if hold else ", ".join(domains), mail_user=jail.user_id("vmail"), mail_group=jail.group_id("vmail"),
             relay=where, relay_security="encrypt" if relay_tls else "none", relay_auth="yes" if relay_login else "no",
+            relay_transport=f"lmtp:{relay_lmtp}" if relay_lmtp else "relay", permitted=permitted,
             relay_passwords=passwords, server_tls=server_tls,
-            restrictions=("check_client_access static:HOLD, " if hold else "") + "permit_mynetworks, reject"))
+            restrictions=("check_client_access static:HOLD, " if hold else "") + refused + permitted + ", reject"))
         (config / "master.cf").write_text(MASTER.format(port=port, processes=processes))
         self.command = jail.command(self.base, [daemons / "master", "-c", config, "-d"])
         self.log = log
@@ -164,6 +174,9 @@ class Postfix:
 
     def messages(self):
         return mail.read_maildir(self.maildir)
+
+    def count(self):
+        return mail.count_maildir(self.maildir)
 
     @property
     def pid(self):

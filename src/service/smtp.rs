@@ -6,7 +6,16 @@
 //! disk (RFC 5321 4.2.5, 6.1). What the store cannot do now is a 4yz, never a 5yz: a full disk is 452 4.3.1,
 //! everything else 451 4.3.0, and the session goes on. While space is low MAIL is refused with 452 4.3.1; while a lane
 //! of the store cannot be written new connections are turned away with 421.
+//!
+//! # XCLIENT
+//! A peer of `policy.xclient_trusted` may say for whom it speaks. From then on ADDR and PORT are the session's peer
+//! for policy, defences, hooks, events and the Received line, and HELO is its name whatever the EHLO says that
+//! follows; hooks are asked for the connection once more. What is not said stays as it was; ADDR without PORT is port
+//! 0, ADDR without HELO forgets the name. NAME, PROTO, DESTADDR and DESTPORT change nothing, LOGIN is refused with 550. TLS
+//! is what the connection has. The trust is the connection's and lasts: the proxy keeps its clients from sending
+//! XCLIENT themselves. Connections are counted for the proxy, because they are its own.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::event::Event as HostEvent;
@@ -25,7 +34,7 @@ use crate::sasl;
 use crate::session::{Next, Session};
 use crate::smtp::Reply;
 use crate::smtp::parameter::{Body, Hold, MailParameters, RcptParameters};
-use crate::smtp::server::{Dialect, Event, Offer, Server, ServerConfig};
+use crate::smtp::server::{Dialect, Event, Forwarded, Offer, Server, ServerConfig};
 use crate::store::{Ticket, envelope_flags};
 use crate::time::Time;
 
@@ -35,6 +44,8 @@ pub struct SmtpConversation {
     shared: Arc<Shared>,
     link: Link,
     hello: Box<[u8]>,
+    /// A trusted peer said what its client calls itself.
+    hello_forwarded: bool,
     account: Option<Arc<Account>>,
     state: State,
     /// `smtp`, `submission` or `lmtp`.
@@ -92,6 +103,7 @@ enum Answer {
     StartTls,
     Wait(Wait),
     Verdict(sasl::Verdict),
+    Forwarded(Box<Forwarded>),
     None,
 }
 
@@ -122,6 +134,9 @@ impl SmtpConversation {
         let mut server = Server::new(config, offer(&shared, &link), now);
         let (mechanisms, bindings) = shared.logins.load().offer(&link);
         server.set_mechanisms(mechanisms, bindings);
+        if shared.rules.load().may_forward(link.peer.ip()) {
+            server.trust_peer();
+        }
         let guard = Guard::new(&shared, &link);
         SmtpConversation {
             service,
@@ -133,6 +148,7 @@ impl SmtpConversation {
             shared,
             link,
             hello: Box::default(),
+            hello_forwarded: false,
             account: None,
             state: State::Idle,
             guard,
@@ -191,6 +207,7 @@ impl Conversation for SmtpConversation {
                             shared: &self.shared,
                             link: &self.link,
                             hello: &mut self.hello,
+                            hello_forwarded: self.hello_forwarded,
                             account: &self.account,
                             state: &mut self.state,
                             service: self.service,
@@ -210,6 +227,12 @@ impl Conversation for SmtpConversation {
                     }
                 }
                 Answer::Reply(reply) => self.server.reply(reply),
+                Answer::Forwarded(forwarded) => {
+                    self.forwarded(&forwarded);
+                    if let Some(wait) = self.wait.take() {
+                        return (used, Progress::Wait(wait));
+                    }
+                }
                 Answer::Verdict(verdict) => self.server.auth(verdict),
                 Answer::StartTls => return (used, Progress::StartTls),
                 Answer::Wait(wait) => return (used, Progress::Wait(wait)),
@@ -265,6 +288,7 @@ impl Conversation for SmtpConversation {
         self.link.tls = facts;
         self.account = None;
         self.hello = Box::default();
+        self.hello_forwarded = false;
         self.state = State::Idle;
         let offer = offer(&self.shared, &self.link);
         self.server.tls_started(offer, unread);
@@ -302,12 +326,37 @@ impl SmtpConversation {
             shared: &self.shared,
             link: &self.link,
             hello: &mut self.hello,
+            hello_forwarded: self.hello_forwarded,
             account: &self.account,
             state: &mut self.state,
             service: self.service,
             session: self.session,
             tally: &mut self.tally,
         }
+    }
+
+    /// A trusted peer has said for whom it speaks: the session begins anew as that one's.
+    fn forwarded(&mut self, forwarded: &Forwarded) {
+        let peer = &mut self.link.peer;
+        if let Some(address) = forwarded.address {
+            *peer = SocketAddr::new(address.to_canonical(), 0);
+            self.hello = Box::default();
+            self.hello_forwarded = false;
+        }
+        if let Some(port) = forwarded.port {
+            peer.set_port(port);
+        }
+        if let Some(hello) = &forwarded.hello {
+            self.hello = hello.as_bytes().into();
+            self.hello_forwarded = true;
+        }
+        self.account = None;
+        self.state = State::Idle;
+        self.guard.moved(&self.shared, &self.link);
+        self.server.offer_auth(offer(&self.shared, &self.link).auth);
+        tracing::info!(session = self.session, peer = %self.link.peer, "a trusted peer speaks for another");
+        let judged = self.answering().ask(&Question::Connect);
+        self.judged(Step::Connect, judged);
     }
 
     /// The hook has spoken, or will: does what our own rules had decided, or takes it back.
@@ -491,6 +540,7 @@ struct Answering<'c> {
     shared: &'c Arc<Shared>,
     link: &'c Link,
     hello: &'c mut Box<[u8]>,
+    hello_forwarded: bool,
     account: &'c Option<Arc<Account>>,
     state: &'c mut State,
     service: &'static str,
@@ -504,10 +554,10 @@ impl Answering<'_> {
             Event::Connect if !self.shared.spool.admission().writable => Answer::Reply(PAUSED),
             Event::Connect => self.put(Step::Connect, &Question::Connect),
             Event::Hello { name, .. } => {
-                if **self.hello != *name {
+                if !self.hello_forwarded && **self.hello != *name {
                     *self.hello = name.into();
                 }
-                self.put(Step::Hello, &Question::Hello { name })
+                self.put(Step::Hello, &Question::Hello { name: self.hello })
             }
             Event::StartTls => Answer::StartTls,
             Event::Auth(question) => self.verify(&question),
@@ -543,10 +593,10 @@ impl Answering<'_> {
                 Answer::None
             }
             // Not offered here.
-            Event::Verify { .. }
-            | Event::Expand { .. }
-            | Event::Etrn { .. }
-            | Event::Forwarded(_) => Answer::Reply(UNAVAILABLE),
+            Event::Verify { .. } | Event::Expand { .. } | Event::Etrn { .. } => {
+                Answer::Reply(UNAVAILABLE)
+            }
+            Event::Forwarded(forwarded) => Answer::Forwarded(Box::new(forwarded.clone())),
         }
     }
 

@@ -95,7 +95,10 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
          # which says for whom it is; from elsewhere such a header is nothing special.\n",
     );
     networks(out, "proxy_trusted", &config.rules.proxy_trusted)?;
-    out.push_str("# Networks whose machines may say for whom they speak with XCLIENT.\n");
+    out.push_str(
+        "# Networks whose machines may say for whom they speak with XCLIENT (ADDR, PORT, HELO; not LOGIN: clients\n\
+         # log in with a password). They keep their own clients from sending XCLIENT.\n",
+    );
     networks(out, "xclient_trusted", &config.rules.xclient_trusted)?;
     out.push_str(
         "# A client that speaks before it was greeted: \"refuse\" (554) or \"note\" (a line in the log).\n",

@@ -36,7 +36,13 @@ impl Protocols {
                 limits: smtp.clone(),
                 // XCLIENT is for peers that are trusted, and offered to nobody else. A trusted proxy says whose
                 // connection it is, not who has logged in: only a password says that.
-                extensions: Extensions { xclient: true, xclient_login: false, ..extensions },
+                extensions: Extensions {
+                    xclient: true,
+                    xclient_login: false,
+                    // There is no queue behind LMTP.
+                    etrn: extensions.etrn && dialect != smtp::server::Dialect::Lmtp,
+                    ..extensions
+                },
             })
         };
         let pop3 = Arc::new(pop3::server::ServerConfig {

@@ -22,6 +22,7 @@ use super::event::Event as HostEvent;
 use super::guard::{Guard, Objection};
 use super::hook::{self, Awaited, Defer, Facts, Question, Refusal, Verdict};
 use super::login::{self, Login};
+use super::run::{Node, Run};
 use super::transaction::{
     HeaderRules, Incoming, Origin, Pending, Recipient, Transaction, Trouble, is_own,
 };
@@ -275,6 +276,7 @@ impl Conversation for SmtpConversation {
                 };
                 self.judged(step, judged);
             }
+            Settled::Run(run) => self.ran(run),
             Settled::Paused => {}
             // One of the two is what the machine waits for; the other has no effect.
             _ => {
@@ -318,6 +320,12 @@ const GONE: Reply<'static> = Reply::new(421, 7, 0, "The account is gone");
 const NO_ROOM: Reply<'static> = Reply::new(452, 3, 1, "Insufficient storage, try again later");
 /// The reverse-path of an authenticated sender that is not one of its own.
 const NOT_YOURS: Reply<'static> = Reply::new(553, 7, 1, "The sender's address is not one of yours");
+const NODE_EMPTY: Reply<'static> = Reply::new(251, 0, 0, "No messages waiting for node");
+const NODE_UNKNOWN: Reply<'static> =
+    Reply::new(458, 4, 4, "Unable to queue messages for node: no route leads there");
+const NODE_BUSY: Reply<'static> =
+    Reply::new(458, 3, 0, "Unable to queue messages for node now, try again later");
+const NODE_NOT_ALLOWED: Reply<'static> = Reply::new(459, 7, 1, "Node not allowed");
 const UNAVAILABLE: Reply<'static> = Reply::new(451, 3, 0, "Temporary failure, try again later");
 
 impl SmtpConversation {
@@ -332,6 +340,23 @@ impl SmtpConversation {
             service: self.service,
             session: self.session,
             tally: &mut self.tally,
+        }
+    }
+
+    /// A queue run has begun, or not.
+    fn ran(&mut self, run: Result<Run>) {
+        match run {
+            Ok(Run::Started(0)) => self.server.reply(NODE_EMPTY),
+            Ok(Run::Started(count)) => {
+                let text = format!("{count} pending messages for node started");
+                self.server.reply(Reply::new(253, 0, 0, &text));
+            }
+            Ok(Run::NoRoute) => self.server.reply(NODE_UNKNOWN),
+            Ok(Run::Busy) => self.server.reply(NODE_BUSY),
+            Err(error) => {
+                tracing::error!(session = self.session, %error, "queue run");
+                self.server.reply(NODE_BUSY);
+            }
         }
     }
 
@@ -593,9 +618,8 @@ impl Answering<'_> {
                 Answer::None
             }
             // Not offered here.
-            Event::Verify { .. } | Event::Expand { .. } | Event::Etrn { .. } => {
-                Answer::Reply(UNAVAILABLE)
-            }
+            Event::Verify { .. } | Event::Expand { .. } => Answer::Reply(UNAVAILABLE),
+            Event::Etrn { node } => self.etrn(node),
             Event::Forwarded(forwarded) => Answer::Forwarded(Box::new(forwarded.clone())),
         }
     }
@@ -695,6 +719,20 @@ impl Answering<'_> {
             });
         }
         Answer::Reply(reply)
+    }
+
+    /// ETRN (RFC 1985) for who may relay: anybody else could make us knock at a host's door.
+    fn etrn(&self, node: &[u8]) -> Answer {
+        let peer = self.link.peer(self.account.is_some());
+        if !self.shared.rules.load().may_relay(&peer) {
+            return Answer::Reply(NODE_NOT_ALLOWED);
+        }
+        // A queue by name: there are none.
+        let Ok(node) = Node::parse(&String::from_utf8_lossy(node)) else {
+            return Answer::Reply(NODE_UNKNOWN);
+        };
+        let shared = Arc::clone(self.shared);
+        Answer::Wait(Wait::Work(Box::new(move || Settled::Run(shared.queue_run(&node)))))
     }
 
     fn chunk(&mut self, bytes: &[u8]) -> Answer {

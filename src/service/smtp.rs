@@ -7,6 +7,14 @@
 //! everything else 451 4.3.0, and the session goes on. While space is low MAIL is refused with 452 4.3.1; while a lane
 //! of the store cannot be written new connections are turned away with 421.
 //!
+//! # LMTP
+//! Each recipient gets a reply after the data (RFC 2033 4.2), and all of a message get the same, because the store
+//! accepts a message for all of them or for none: one sync makes its bytes durable with the mailbox rows of the
+//! accounts of its home lane and a queue entry for every other account (`spool`). Where a lane of one of those
+//! cannot be written now, its account has the message as safely as the others and sees it when the lane can be
+//! written again: 250 for it is true, and a 451 would bring it twice. What differs between recipients (no such
+//! user, the host's hook) is said at RCPT.
+//!
 //! # XCLIENT
 //! A peer of `policy.xclient_trusted` may say for whom it speaks. From then on ADDR and PORT are the session's peer
 //! for policy, defences, hooks, events and the Received line, and HELO is its name whatever the EHLO says that

@@ -38,7 +38,7 @@ unsafe impl Record for ph_lockout_row {
 
 /// Lists who is locked out after failed logins.
 ///
-/// Behaviour: the list is as it is at this moment, at most 1000 rows. Lock-outs end when the engine is closed.
+/// Behaviour: the list is as it is at this moment, at most 10,000 rows. Lock-outs end when the engine is closed.
 /// Parameters: engine; out, where the cursor goes (NULL when the call fails); err, or NULL.
 /// Returns: PH_OK or an error.
 /// Errors: PH_E_STOPPED, PH_E_REENTRANT, PH_E_NULL.

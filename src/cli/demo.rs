@@ -299,9 +299,10 @@ impl Demo {
         let mut client = Smtp::connect(self.submission)?;
         client.start_tls(&self.connector, HOSTNAME)?;
         client.log_in("user1", &self.passwords[0])?;
-        // Submission adds a Date and a Message-ID that are missing: what comes back is then not what was sent.
-        let bytes = b"Date: Thu, 1 Jan 2026 00:00:00 +0000\r\nMessage-ID: <1@example.test>\r\nFrom: <user1@example.test>\r\nTo: <user2@example.test>\r\n\
-            Cc: <friend@elsewhere.example>\r\nSubject: submitted\r\n\r\nHello.\r\n"
+        // Whole as it is: submission would add what lacks of these.
+        let bytes = b"From: <user1@example.test>\r\nTo: <user2@example.test>\r\n\
+            Cc: <friend@elsewhere.example>\r\nDate: Fri, 1 Jan 2027 00:00:00 +0000\r\n\
+            Message-ID: <submitted@example.test>\r\nSubject: submitted\r\n\r\nHello.\r\n"
             .to_vec();
         client.send(USER1, &[USER2, "friend@elsewhere.example"], &bytes)?;
         client.quit()?;

@@ -10,10 +10,13 @@ pub struct Sample {
     pub bytes: Vec<u8>,
 }
 
+/// A header that lacks nothing, so that submission adds nothing to it.
 fn header(about: &str) -> String {
+    let id = about.replace(|c: char| !c.is_ascii_alphanumeric(), ".");
     format!(
         "From: Demo <sender@elsewhere.example>\r\nTo: <user1@example.test>\r\n\
-         Subject: {about}\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
+         Subject: {about}\r\nDate: Fri, 1 Jan 2027 00:00:00 +0000\r\n\
+         Message-ID: <{id}@elsewhere.example>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\
          Content-Transfer-Encoding: 8bit\r\n\r\n"
     )
 }

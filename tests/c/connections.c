@@ -396,5 +396,6 @@ int main(int argc, char **argv)
     use_everything();
     ph_connection_free(NULL);
     CHECK(ph_connection_timeout(NULL) == PH_NEVER);
+    puts("connections: ok");
     return 0;
 }

@@ -13,6 +13,15 @@ RECEIVED = re.compile(
 WITH = re.compile(rb"\bwith (UTF8)?(SMTP|ESMTP|ESMTPS|ESMTPA|ESMTPSA|SMTPS|SMTPA|SMTPSA|LMTP)\b")
 
 
+def delivered(message):
+    """What of a message arrives in a mailbox: all of it but old Return-Path fields, of which there is just one there, ours."""
+    head, separator, body = message.partition(b"\r\n\r\n")
+    if not separator:
+        head, body = message, b""
+    fields = re.sub(rb"(?im)^Return-Path:[^\n]*(?:\n[ \t][^\n]*)*(?:\n|\Z)", b"", head)
+    return fields + separator + body
+
+
 def without_trace(message, keyword=None):
     """The message as it was sent. Raises ValueError when the trace headers are not as they must be."""
     if not (return_path := RETURN_PATH.match(message)):

@@ -120,10 +120,9 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
     out.push_str(
         "\n# SMTP, submission and LMTP: what is offered, and bounds.\n[smtp]\n\
          # Extensions beside PIPELINING, SIZE, STARTTLS and AUTH, out of 8BITMIME, SMTPUTF8, CHUNKING,\n\
-         # BINARYMIME, DSN, REQUIRETLS, DELIVERBY, FUTURERELEASE (submission), MT-PRIORITY, LIMITS, ETRN, VRFY (252\n\
-         # to everything), HELP. Those from DSN to MT-PRIORITY are kept with a message and passed on by routes;\n\
-         # this version sends no notifications of its own. ETRN is done for those who may relay: what waits for the\n\
-         # domain is tried now.\n",
+         # BINARYMIME, DSN, REQUIRETLS, DELIVERBY, FUTURERELEASE (submission), MT-PRIORITY, LIMITS, VRFY (252\n\
+         # to everything), ETRN, HELP. Those from DSN to MT-PRIORITY are kept with a message and passed on by\n\
+         # routes; this version sends no notifications of its own. ETRN is done for those who may relay.\n",
     );
     let extensions: Vec<String> = config.extensions.names().into_iter().map(quoted).collect();
     writeln!(out, "extensions = [{}]", extensions.join(", "))?;

@@ -408,6 +408,12 @@ extern "C" {
 /** It cannot be told now: the client is told to try again later. */
 #define PH_TOKEN_UNAVAILABLE 2
 
+/** A host is locked out, with every login name. */
+#define PH_LOCKOUT_HOST 1
+
+/** A login name is locked, for hosts from which it has not logged in before. */
+#define PH_LOCKOUT_LOGIN 2
+
 /** A recipient waits for delivery to another server. */
 #define PH_RECIPIENT_REMOTE 1
 
@@ -1069,6 +1075,9 @@ typedef struct ph_engine ph_engine;
 /** Goes through listeners. Made by ph_listener_list, ended by ph_listener_free. */
 typedef struct ph_listener_cursor ph_listener_cursor;
 
+/** Goes through lock-outs. Made by ph_lockout_list, ended by ph_lockout_free. */
+typedef struct ph_lockout_cursor ph_lockout_cursor;
+
 /** Goes through mailboxes. Made by ph_mailbox_list, ended by ph_mailbox_free. */
 typedef struct ph_mailbox_cursor ph_mailbox_cursor;
 
@@ -1497,6 +1506,26 @@ typedef struct ph_listener_row {
 /** Begins a ph_listener_row: its size, and zero everywhere else. */
 #define PH_LISTENER_ROW_INIT { \
     (uint32_t)sizeof(ph_listener_row), 0, { 0, 0 }, { 0, 0 } \
+}
+
+/** A lock-out that holds. Begin with PH_LOCKOUT_ROW_INIT. */
+typedef struct ph_lockout_row {
+    /** sizeof(ph_lockout_row). */
+    uint32_t struct_size;
+    /** PH_LOCKOUT_HOST or PH_LOCKOUT_LOGIN. */
+    uint32_t what;
+    /**
+     * The host's address (of IPv6 the first of its network), or the login name as it was tried:
+     * any UTF-8.
+     */
+    ph_bytes whom;
+    /** Milliseconds until it ends; 0: not before ph_unlock. */
+    uint64_t left_ms;
+} ph_lockout_row;
+
+/** Begins a ph_lockout_row: its size, and zero everywhere else. */
+#define PH_LOCKOUT_ROW_INIT { \
+    (uint32_t)sizeof(ph_lockout_row), 0, { 0, 0 }, 0 \
 }
 
 /** What to make an account of. Begin with PH_ACCOUNT_OPTIONS_INIT. */
@@ -2811,6 +2840,69 @@ ph_status ph_listener_next(ph_listener_cursor *cursor,
 void ph_listener_free(ph_listener_cursor *cursor);
 
 /*
+ * == The engine: lock-outs ==
+ */
+
+/**
+ * Lists who is locked out after failed logins.
+ *
+ * Behaviour: the list is as it is at this moment, at most 10,000 rows. Lock-outs end when the
+ * engine is closed.
+ * Parameters: engine; out, where the cursor goes (NULL when the call fails); err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_STOPPED, PH_E_REENTRANT, PH_E_NULL.
+ * Ownership: the cursor is the caller's, to be ended by ph_lockout_free, before or after
+ * ph_engine_close.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_lockout_list(ph_engine *engine,
+                          ph_lockout_cursor **out,
+                          ph_error *err);
+
+/**
+ * Goes to the next row.
+ *
+ * Behaviour: hosts first, then login names, each sorted.
+ * Parameters: cursor; row, with struct_size set; err, or NULL.
+ * Returns: 0 (PH_OK): row is filled; 1 (PH_END): there is no next one, row is unchanged; or an
+ * error.
+ * Errors: PH_E_STRUCT_SIZE, PH_E_REENTRANT, PH_E_BUSY, PH_E_NULL.
+ * Ownership: what row points to is borrowed until the next call on the cursor.
+ * Thread: one at a time.
+ * Since: 0.1.
+ */
+ph_status ph_lockout_next(ph_lockout_cursor *cursor,
+                          ph_lockout_row *row,
+                          ph_error *err);
+
+/**
+ * Destroys a cursor.
+ *
+ * Parameters: cursor, or NULL, which does nothing.
+ * Ownership: ends the cursor and what its last row pointed to.
+ * Thread: any thread, when no other call on the cursor runs.
+ * Since: 0.1.
+ */
+void ph_lockout_free(ph_lockout_cursor *cursor);
+
+/**
+ * Ends the lock-out of a host or of a login name.
+ *
+ * Behaviour: failures that were counted against it so far are forgotten too, so it may be called
+ * before a lock-out begins.
+ * Parameters: engine; whom, any address of the host, or the login name; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_NOT_FOUND: no failed logins are held against it; PH_E_UTF8, PH_E_STOPPED,
+ * PH_E_REENTRANT, PH_E_NULL.
+ * Thread: any thread.
+ * Since: 0.1.
+ */
+ph_status ph_unlock(ph_engine *engine,
+                    ph_bytes whom,
+                    ph_error *err);
+
+/*
  * == The engine: accounts ==
  */
 
@@ -3057,6 +3149,27 @@ void ph_queue_free(ph_queue_cursor *cursor);
 ph_status ph_queue_remove(ph_engine *engine,
                           uint64_t message_id,
                           ph_error *err);
+
+/**
+ * Tries now what waits in the queue for another attempt, as ETRN does (RFC 1985).
+ *
+ * Behaviour: the next attempt of every recipient meant is now, durably, and hosts that could not
+ * be reached are tried again; does not wait for the attempts. What an operator holds, what has
+ * failed for ever, what waits on its sender's wish (RFC 4865) and what no route leads to is left
+ * alone. With an engine that does not serve it shows when it does.
+ * Parameters: engine; domain, empty for all, behind @ with its subdomains; messages, how many are
+ * meant, or NULL; err, or NULL.
+ * Returns: PH_OK or an error.
+ * Errors: PH_E_INVALID_ARGUMENT: no domain; PH_E_NOT_FOUND: no route leads there; PH_E_BUSY:
+ * another run is under way; PH_E_UTF8, PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_DISK_FULL,
+ * PH_E_READ_ONLY, PH_E_NULL.
+ * Thread: any thread. Blocks: reads the whole queue.
+ * Since: 0.1.
+ */
+ph_status ph_queue_run(ph_engine *engine,
+                       ph_bytes domain,
+                       uint64_t *messages,
+                       ph_error *err);
 
 /*
  * == The engine: mailboxes ==

@@ -343,6 +343,9 @@ fn an_instance_lives_from_set_up_to_the_last_stop() {
     // Offline: the same answers from the instance itself.
     assert_eq!(look(false), id);
     assert_eq!(succeed(&home.on("queue show", &[&id])), shown);
+    assert_eq!(succeed(&home.on("queue run", &[])), "1 message is tried now\n");
+    assert_eq!(succeed(&home.on("queue run", &["nowhere.test"])), "0 messages are tried now\n");
+    assert!(fail(&home.on("queue run", &["no domain"]), 1).contains("\"no domain\" is no domain"));
     succeed(&home.on("queue remove", &[&id]));
     assert_eq!(succeed(&home.on("queue list", &[])), "0 entries in the queue\n");
     assert!(fail(&home.on("queue remove", &[&id]), 1).contains(&id));

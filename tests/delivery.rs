@@ -540,3 +540,110 @@ fn a_message_that_requires_tls_is_given_to_nobody_whose_certificate_is_not_verif
         heard.wait(&[outcome]);
     }
 }
+
+/// An engine whose mail for all domains but `near.test` is for a host that is not there, and the port where it would be.
+fn stranded(heard: &Heard, settings: &[(&str, &str)]) -> (House, Arc<Engine>, SocketAddr) {
+    let near = House::new();
+    near.set_up_for("near.test", &["smtp", "submission"]);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    route(&near, "example.test", &format!("smtp:{nobody}"), "");
+    route(&near, "sub.example.test", &format!("smtp:{nobody}"), "");
+    let slow =
+        [("delivery.first_retry_seconds", "3000"), ("delivery.longest_retry_seconds", "3000")];
+    Config::set_all(&OsFs::new(), &near.path(), &slow).unwrap();
+    Config::set_all(&OsFs::new(), &near.path(), settings).unwrap();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    (near, here, nobody)
+}
+
+fn told_by(engine: &Engine, service: &str) -> Client {
+    let mut client = Client::connect(port(engine, service));
+    client.reply();
+    client.command("EHLO client.example.test", "250 ");
+    client
+}
+
+const ETRN: (&str, &str) = ("smtp.extensions", "[\"ETRN\", \"FUTURERELEASE\"]");
+
+#[test]
+fn etrn_tries_at_once_what_waits_for_the_domain() {
+    let heard = Heard::default();
+    let (_near, here, nobody) = stranded(&heard, &[ETRN]);
+    let id = send(&here, "s@else.test", &["u@example.test"], MESSAGE);
+    let sub = send(&here, "s@else.test", &["v@sub.example.test"], MESSAGE);
+    heard.wait(&[&id, "deferred u@example.test 1 cannot connect to"]);
+    heard.wait(&[&sub, "deferred v@sub.example.test 1 cannot connect to"]);
+    let mut client = told_by(&here, "smtp");
+    client.command("ETRN #queue", "458 4.4.4 ");
+    client.command("ETRN nowhere.test", "458 4.4.4 ");
+    // The host is still away: the attempt counts.
+    client.command("ETRN Example.test", "253 2.0.0 1 pending");
+    heard.wait(&[&id, "deferred u@example.test 2 cannot connect to"]);
+    assert_eq!(heard.about(&sub).len(), 2, "another domain");
+    // Now it is there, and was down a moment ago.
+    let far = House::new();
+    far.set_up(&["smtp"]);
+    let config = far.path().join("posthouse.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("127.0.0.1:0", &nobody.to_string())).unwrap();
+    let there = far.open(&["u"], Options::default());
+    there.start().unwrap();
+    client.command("ETRN @example.test", "253 2.0.0 2 pending");
+    heard.wait(&[&id, "delivered u@example.test 3"]);
+    heard.wait(&[&sub, "failed v@sub.example.test 2 550 "]);
+    client.command("ETRN example.test", "251 2.0.0 ");
+    assert!(!newest(&there, "u").is_empty());
+}
+
+#[test]
+fn etrn_is_for_who_may_relay_and_only_where_it_is_offered() {
+    let heard = Heard::default();
+    let (near, here, _) = stranded(&heard, &[ETRN, ("policy.relay_networks", "[]")]);
+    let mut client = told_by(&here, "smtp");
+    client.command("ETRN example.test", "459 4.7.1 ");
+    let user = posthouse::directory::NewAccount {
+        addresses: vec!["user1@near.test".to_owned()],
+        login: Some("user1".to_owned()),
+        password: PASSWORD.to_owned(),
+    };
+    here.account_add(&user).unwrap();
+    let mut plain = String::new();
+    posthouse::codec::base64::encode(format!("\0user1\0{PASSWORD}").as_bytes(), &mut plain);
+    client.command(&format!("AUTH PLAIN {plain}"), "235 ");
+    client.command("ETRN example.test", "251 2.0.0 ");
+    // What waits on its sender's wish is not hurried.
+    let mut sender = told_by(&here, "submission");
+    sender.command(&format!("AUTH PLAIN {plain}"), "235 ");
+    sender.command("MAIL FROM:<user1@near.test> HOLDFOR=5000", "250 ");
+    sender.command("RCPT TO:<u@example.test>", "250 ");
+    sender.command("DATA", "354 ");
+    sender.command("Subject: later\r\n\r\n.", "250 ");
+    client.command("ETRN example.test", "251 2.0.0 ");
+    assert_eq!(here.queue_run(None).unwrap(), 0);
+    here.close().unwrap();
+    Config::set(&OsFs::new(), &near.path(), "smtp.extensions", "[]").unwrap();
+    let here = near.open(&[], Options::default());
+    here.start().unwrap();
+    told_by(&here, "smtp").command("ETRN example.test", "502 ");
+}
+
+#[test]
+fn a_queue_run_is_the_same_by_the_engine() {
+    let heard = Heard::default();
+    let (_near, here, _) = stranded(&heard, &[]);
+    let id = send(&here, "s@else.test", &["u@example.test"], MESSAGE);
+    heard.wait(&[&id, "deferred u@example.test 1 "]);
+    assert_eq!(here.queue_run(Some("example.test")).unwrap(), 1);
+    heard.wait(&[&id, "deferred u@example.test 2 "]);
+    assert_eq!(here.queue_run(None).unwrap(), 1);
+    heard.wait(&[&id, "deferred u@example.test 3 "]);
+    assert_eq!(here.queue_run(Some("else.test")).unwrap_err().kind(), posthouse::Kind::NotFound);
+    let error = here.queue_run(Some("no domain")).unwrap_err();
+    assert_eq!(error.kind(), posthouse::Kind::InvalidArgument);
+    // Of an engine that does not serve: it is due when it does.
+    here.stop().unwrap();
+    assert_eq!(here.queue_run(None).unwrap(), 1);
+    here.start().unwrap();
+    heard.wait(&[&id, "deferred u@example.test 4 "]);
+}

@@ -11,16 +11,17 @@ mod house;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use client::Client;
 use house::{House, PASSWORD, port};
 use posthouse::Kind;
-use posthouse::engine::{Engine, Options};
+use posthouse::engine::{Engine, Event, Hooks, Options};
 use posthouse::instance::config::CertificateFiles;
 use posthouse::instance::{Config, certificate};
 use posthouse::policy::TlsVersion;
 use posthouse::runtime::tls::{Connector, ConnectorOptions};
+use posthouse::service::hook::{Answer, Defer, Facts, Question, Refusal};
 use posthouse::vfs::os::OsFs;
 
 /// An engine with these listeners and settings.
@@ -288,6 +289,126 @@ fn a_stranger_cannot_say_it() {
     assert!(client.reply()[0].starts_with("220 "));
     client.command("PROXY TCP4 192.0.2.7 198.51.100.1 4000 25", "5");
     client.command("NOOP", "250 ");
+}
+
+/// The message that this conversation leaves in user1's INBOX.
+fn newest(engine: &Engine) -> String {
+    let rows = engine
+        .mailbox_list("user1@example.test", posthouse::store::MailboxId::INBOX, 0, 1000)
+        .unwrap();
+    let mut reader = engine.message(rows.last().expect("a message").message).unwrap();
+    let mut all = vec![0; usize::try_from(reader.len()).unwrap()];
+    let mut at = 0;
+    while at < all.len() {
+        at += reader.read_at(at as u64, &mut all[at..]).unwrap();
+    }
+    String::from_utf8(all).unwrap()
+}
+
+const FORWARDERS: (&str, &str) = ("policy.xclient_trusted", "[\"127.0.0.0/8\"]");
+
+#[test]
+fn xclient_makes_the_session_the_client_s_for_policy_hooks_events_and_trace() {
+    let house = House::new();
+    house.set_up(&["smtp"]);
+    let settings = [
+        FORWARDERS,
+        ("policy.relay_networks", "[\"127.0.0.0/8\"]"),
+        ("policy.messages_per_hour", "1"),
+    ];
+    Config::set_all(&OsFs::new(), &house.path(), &settings).unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let (list, ended) = (Arc::clone(&asked), Arc::new(Mutex::new(Vec::new())));
+    let ends = Arc::clone(&ended);
+    let hook = move |facts: &Facts<'_>, question: &Question<'_>, _: &mut Defer| {
+        let name = String::from_utf8_lossy(facts.hello).into_owned();
+        let port = facts.peer.port();
+        let peer = if port > 9999 { facts.peer.ip().to_string() } else { facts.peer.to_string() };
+        if let Question::Connect | Question::Hello { .. } = question {
+            list.lock().unwrap().push(format!("{peer} {name}"));
+        }
+        match (question, facts.peer.ip().to_string().as_str()) {
+            (Question::Connect, "192.0.2.66") => {
+                Answer::Refuse(Refusal::new(554, (7, 1), "Not you"))
+            }
+            _ => Answer::Accept,
+        }
+    };
+    let engine = house.open(
+        &["user1"],
+        Options {
+            hooks: Some(Hooks::new(Arc::new(hook))),
+            events: Some(Arc::new(move |event: &Event<'_>| {
+                if let Event::SessionEnded { peer, .. } = *event {
+                    ends.lock().unwrap().push(peer.to_string());
+                }
+            })),
+            ..Options::default()
+        },
+    );
+    engine.start().unwrap();
+    let mut client = Client::connect(port(&engine, "smtp"));
+    assert!(client.reply()[0].starts_with("220 "));
+    client.send("EHLO proxy.test\r\n");
+    let hello = client.reply();
+    assert!(
+        hello.iter().any(|l| l.ends_with("XCLIENT NAME ADDR PORT PROTO HELO DESTADDR DESTPORT"))
+    );
+    assert!(hello.iter().any(|l| l.starts_with("250-AUTH ")), "loopback may log in: {hello:?}");
+    // The proxy itself may relay; whom it speaks for may not, nor log in without TLS.
+    client.command("MAIL FROM:<a@else.test>", "250 ");
+    client.command("RCPT TO:<b@far.test>", "250 ");
+    client.command("XCLIENT ADDR=192.0.2.7", "503 ");
+    client.command("RSET", "250 ");
+    client.command("XCLIENT ADDR=192.0.2.7 PORT=4000 HELO=client.test LOGIN=user1", "550 5.7.0 ");
+    client.command("MAIL FROM:<a@else.test>", "250 ");
+    client.command("RSET", "250 ");
+    client.command("XCLIENT ADDR=192.0.2.7 PORT=4000 HELO=client.test NAME=n.test", "220 ");
+    client.command("MAIL FROM:<a@else.test>", "503 ");
+    client.send("EHLO proxy.test\r\n");
+    assert!(client.reply().iter().all(|l| !l.contains("AUTH")));
+    client.command("MAIL FROM:<a@else.test>", "250 ");
+    client.command("RCPT TO:<b@far.test>", "550 5.7.1 Relaying");
+    client.command("RCPT TO:<user1@example.test>", "250 ");
+    client.command("DATA", "354 ");
+    client.command("Subject: x\r\n\r\n.", "250 ");
+    let message = newest(&engine);
+    assert!(message.contains("from client.test ([192.0.2.7])"), "{message}");
+    // It is counted now, as the exempt proxy was not; another client has its own books.
+    client.command("MAIL FROM:<a@else.test>", "450 4.7.1 Too many messages");
+    client.command("XCLIENT ADDR=IPV6:2001:db8::9", "220 ");
+    client.command("EHLO six.test", "250 ");
+    client.command("MAIL FROM:<a@else.test>", "250 ");
+    client.command("RSET", "250 ");
+    client.command("XCLIENT ADDR=192.0.2.66 PORT=1", "554 ");
+    client.command("EHLO bad.test", "503 ");
+    client.command("QUIT", "221 ");
+    engine.stop().unwrap();
+    assert_eq!(*ended.lock().unwrap(), ["192.0.2.66:1"]);
+    assert_eq!(
+        *asked.lock().unwrap(),
+        [
+            "127.0.0.1 ",
+            "127.0.0.1 proxy.test",
+            "192.0.2.7:4000 client.test",
+            "192.0.2.7:4000 client.test",
+            "[2001:db8::9]:0 ",
+            "[2001:db8::9]:0 six.test",
+            "192.0.2.66:1 ",
+        ]
+    );
+}
+
+#[test]
+fn xclient_is_not_there_for_strangers() {
+    let house = House::new();
+    let engine = engine(&house, &["smtp"], &[("policy.xclient_trusted", "[\"10.0.0.0/8\"]")]);
+    let mut client = Client::connect(port(&engine, "smtp"));
+    assert!(client.reply()[0].starts_with("220 "));
+    client.send("EHLO client.test\r\n");
+    assert!(client.reply().iter().all(|line| !line.contains("XCLIENT")));
+    client.command("XCLIENT ADDR=192.0.2.7", "502 ");
+    client.command("MAIL FROM:<a@else.test>", "250 ");
 }
 
 /// Loopback counts as everybody else.

@@ -52,6 +52,7 @@ using account_cursor = handle<ph_account_cursor, ph_account_free>;
 using alias_cursor = handle<ph_alias_cursor, ph_alias_free>;
 using check = handle<ph_check, ph_check_free>;
 using listener_cursor = handle<ph_listener_cursor, ph_listener_free>;
+using lockout_cursor = handle<ph_lockout_cursor, ph_lockout_free>;
 using mailbox_cursor = handle<ph_mailbox_cursor, ph_mailbox_free>;
 using message = handle<ph_message, ph_message_close>;
 using message_cursor = handle<ph_message_cursor, ph_message_free>;

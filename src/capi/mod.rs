@@ -39,6 +39,7 @@ mod cursor;
 mod engine;
 mod instance;
 mod listener;
+mod lockout;
 mod mailbox;
 mod message;
 mod pending;

@@ -179,6 +179,41 @@ pub unsafe extern "C" fn ph_queue_remove(
     })
 }
 
+/// Tries now what waits in the queue for another attempt, as ETRN does (RFC 1985).
+///
+/// Behaviour: the next attempt of every recipient meant is now, durably, and hosts that could not be reached are tried again; does not
+/// wait for the attempts. What an operator holds, what has failed for ever, what waits on its sender's wish (RFC 4865) and what no route
+/// leads to is left alone. With an engine that does not serve it shows when it does.
+/// Parameters: engine; domain, empty for all, behind @ with its subdomains; messages, how many are meant, or NULL; err, or NULL.
+/// Returns: PH_OK or an error.
+/// Errors: PH_E_INVALID_ARGUMENT: no domain; PH_E_NOT_FOUND: no route leads there; PH_E_BUSY: another run is under way; PH_E_UTF8,
+/// PH_E_STOPPED, PH_E_REENTRANT, PH_E_IO, PH_E_DISK_FULL, PH_E_READ_ONLY, PH_E_NULL.
+/// Thread: any thread. Blocks: reads the whole queue.
+/// Since: 0.1.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ph_queue_run(
+    engine: *mut ph_engine,
+    domain: ph_bytes,
+    messages: *mut u64,
+    err: *mut ph_error,
+) -> ph_status {
+    boundary!(err => {
+        // SAFETY: pointers as documented; messages may be NULL.
+        unsafe {
+            if let Some(messages) = messages.as_mut() {
+                *messages = 0;
+            }
+            let domain = domain.text("domain")?;
+            let wanted = (!domain.is_empty()).then_some(domain);
+            let count = engine::with(engine, |engine| engine.queue_run(wanted))?;
+            if let Some(messages) = messages.as_mut() {
+                *messages = count;
+            }
+        }
+        DONE
+    })
+}
+
 fn state_for_c(state: RecipientState) -> u32 {
     match state {
         RecipientState::Remote => PH_RECIPIENT_REMOTE,

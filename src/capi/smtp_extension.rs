@@ -76,6 +76,7 @@ pub(super) fn extensions_of(options: &ph_smtp_server_options) -> Result<Extensio
         expn: lookup(options.expn, offered.expn, "expn is none of PH_SMTP_LOOKUP_...")?,
         help: !on(PH_SMTP_EXTENSION_NO_HELP),
         xclient: on(PH_SMTP_EXTENSION_XCLIENT),
+        xclient_login: offered.xclient_login,
         bare_lf: on(PH_SMTP_EXTENSION_BARE_LF),
     })
 }

@@ -91,6 +91,17 @@ pub enum Queue {
     Show(EntryArgs),
     /// Take an entry out of the queue for ever
     Remove(EntryArgs),
+    /// Try now what waits for another attempt
+    Run(RunArgs),
+}
+
+#[derive(Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    instance: InstanceArgs,
+    /// Only mail for this domain; behind @ for its subdomains too
+    #[arg(value_name = "DOMAIN")]
+    domain: Option<String>,
 }
 
 #[derive(Args)]
@@ -247,6 +258,16 @@ pub fn queue(command: Queue) -> Outcome {
                     }
                 }
             }
+            Ok(())
+        }),
+        Queue::Run(args) => with(&args.instance.instance, |access| {
+            let Response::Started { messages } =
+                access.ask(Request::QueueRun { domain: args.domain })?
+            else {
+                return unexpected();
+            };
+            let noun = if messages == 1 { "message is" } else { "messages are" };
+            writeln!(io::stdout().lock(), "{messages} {noun} tried now")?;
             Ok(())
         }),
         Queue::Remove(args) => done(&args.instance.instance, Request::QueueRemove { id: args.id }),

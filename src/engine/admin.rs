@@ -104,6 +104,11 @@ pub enum Request {
         /// The entry.
         id: String,
     },
+    /// Tries now what waits in the queue for this domain, or all. Answer: [`Response::Started`].
+    QueueRun {
+        /// The domain, behind `@` with its subdomains; `None`: all.
+        domain: Option<String>,
+    },
     /// The mailboxes of an account. Answer: [`Response::Mailboxes`].
     MailboxList {
         /// One of the account's addresses.
@@ -157,6 +162,11 @@ pub enum Response {
     Accounts(Page<AccountRow>),
     /// A page of aliases.
     Aliases(Page<AliasRow>),
+    /// A queue run has begun.
+    Started {
+        /// So many messages are on their way.
+        messages: u64,
+    },
     /// A page of the queue.
     Queue(Page<QueueRow>),
     /// All mailboxes of an account.
@@ -444,6 +454,9 @@ pub fn handle_with(
         Request::QueueShow { id } => {
             let row = queue_entry(engine, message_id(&id)?)?;
             Ok(Response::Queue(Page { entries: vec![row], next: None }))
+        }
+        Request::QueueRun { domain } => {
+            Ok(Response::Started { messages: engine.queue_run(domain.as_deref())? })
         }
         Request::QueueRemove { id } => {
             engine.queue_remove(message_id(&id)?)?;

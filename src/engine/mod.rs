@@ -22,6 +22,7 @@ use crate::runtime::tls::{Acceptor, Connector};
 use crate::runtime::{Plan, Server, outbound};
 use crate::sasl::Mechanism;
 use crate::service::login::Logins;
+use crate::service::run::{Node, Run};
 use crate::service::transaction::{Origin, Recipient, Transaction};
 use crate::service::{Host, Protocols, Shared};
 use crate::smtp::client::{self, ClientConfig};
@@ -526,6 +527,27 @@ impl Engine {
     pub fn queue_list(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<QueueEntry>> {
         self.opened()?;
         self.shared.spool.list(after, limit)
+    }
+
+    /// Tries now what waits in the queue for another attempt, and hosts that could not be reached: for this domain
+    /// (behind `@` with its subdomains), or all. How many messages are meant. Entries without a route, held
+    /// ones, and those that wait on their sender's wish are left alone. Durable; of an engine that does not serve it
+    /// shows when it does.
+    ///
+    /// # Errors
+    /// `InvalidArgument`: no domain. `NotFound`: no route leads there. `Busy`: another run is under way. What the disk
+    /// reports.
+    pub fn queue_run(&self, domain: Option<&str>) -> Result<u64> {
+        self.opened()?;
+        let node = domain.map_or(Ok(Node::All), Node::parse)?;
+        match self.shared.queue_run(&node)? {
+            Run::Started(count) => Ok(count),
+            Run::NoRoute => {
+                let domain = domain.unwrap_or_default();
+                Err(Error::new(Kind::NotFound, format!("no route leads to {domain}")))
+            }
+            Run::Busy => Err(Error::new(Kind::Busy, "another queue run is under way")),
+        }
     }
 
     /// Takes an entry out of the queue for ever.

@@ -26,8 +26,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use super::tls::Connector;
 use crate::delivery::{self, Attempt, Route, Routes, Schedule, Settled};
 use crate::error::{Error, Kind, Result};
-use crate::service::Shared;
 use crate::service::event::{Delivery, Event};
+use crate::service::{Deliver, Shared};
 use crate::smtp::client::{ClientConfig, Verdict};
 use crate::store::{MessageId, QueueEntry, QueueRecipient, RecipientState};
 use crate::sync::Mutex;
@@ -78,6 +78,29 @@ enum News {
     Look(MessageId),
     /// A route is done with it for now.
     Done(MessageId),
+    /// No host is down any more.
+    Retry,
+}
+
+/// How the services tell the scheduling task, for as long as it works.
+struct Bell {
+    news: mpsc::UnboundedSender<News>,
+    routes: Routes,
+}
+
+// Without anybody who listens the engine has stopped.
+impl Deliver for Bell {
+    fn look(&self, id: MessageId) {
+        let _ = self.news.send(News::Look(id));
+    }
+
+    fn retry(&self) {
+        let _ = self.news.send(News::Retry);
+    }
+
+    fn has_route(&self, address: &[u8]) -> bool {
+        self.routes.find(address).is_some()
+    }
 }
 
 /// What the scheduling task and all connections share.
@@ -109,9 +132,8 @@ struct Work {
 /// Delivers until the engine stops. Every task of it holds an `alive`.
 pub(super) async fn run(plan: Plan, stopping: watch::Receiver<bool>, alive: mpsc::Sender<()>) {
     let (news, mut incoming) = mpsc::unbounded_channel();
-    let woken = news.clone();
-    // Without anybody who listens the engine has stopped.
-    plan.shared.on_delivery(Some(Box::new(move |id| drop(woken.send(News::Look(id))))));
+    let bell = Bell { news: news.clone(), routes: plan.routes.clone() };
+    plan.shared.on_delivery(Some(Box::new(bell)));
     let lanes = plan.routes.all().iter().map(|_| Lane::default()).collect();
     let context = Arc::new(Context { plan, lanes, news, stopping, alive });
     let mut scheduler = Scheduler { context, waiting: BTreeSet::new(), busy: HashSet::new() };
@@ -151,6 +173,11 @@ impl Scheduler {
             };
             match news {
                 Some(News::Look(id)) => self.look(id).await,
+                Some(News::Retry) => {
+                    for lane in &self.context.lanes {
+                        lane.down_until.store(0, Ordering::Relaxed);
+                    }
+                }
                 Some(News::Done(id)) => {
                     self.busy.remove(&id);
                     self.look(id).await;

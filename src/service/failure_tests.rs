@@ -106,9 +106,20 @@ impl House {
     }
 
     fn smtp(&self) -> Talk {
+        self.speak(Dialect::Smtp)
+    }
+
+    fn lmtp(&self) -> Talk {
+        let mut talk = self.speak(Dialect::Lmtp);
+        talk.expect("", "220 ");
+        talk.expect("LHLO client.example.test\r\n", "250");
+        talk
+    }
+
+    fn speak(&self, dialect: Dialect) -> Talk {
         let config = Arc::new(SmtpConfig {
             hostname: "mail.example.test".into(),
-            dialect: Dialect::Smtp,
+            dialect,
             limits: SmtpLimits::default(),
             extensions: Extensions::default(),
         });
@@ -304,4 +315,41 @@ fn a_message_that_was_accepted_is_acknowledged_before_the_rate_of_commands_ends_
     let user = house.shared.directory.accounts().remove(0);
     let kept = house.shared.mailboxes.messages(user.id, MailboxId::INBOX, 0, 10).unwrap();
     assert_eq!(kept.len(), 1);
+}
+
+#[test]
+fn lmtp_answers_each_recipient_with_the_one_verdict_of_the_store() {
+    let house = House::new(2, 4);
+    let accounts = house.shared.directory.accounts();
+    let lane_of = |lane: u8| {
+        let found = accounts.iter().find(|a| house.store.lane_of(a.id).0 == lane);
+        found.expect("an account in each lane")
+    };
+    // The message's home is the lane of its first recipient.
+    let (home, away) = (lane_of(0), lane_of(1));
+    let mut talk = house.lmtp();
+    let mut deliver = |replies: &str| {
+        talk.expect("MAIL FROM:<a@else.test>\r\n", "250 ");
+        for to in [home, away] {
+            talk.expect(&format!("RCPT TO:<{}@example.test>\r\n", to.login), "250 ");
+        }
+        talk.expect("DATA\r\n", "354 ");
+        let (out, _) = talk.say("A: b\r\n\r\ntext\r\n.\r\n");
+        let all: Vec<&str> = out.lines().collect();
+        assert!(all.len() == 2 && all.iter().all(|line| line.starts_with(replies)), "{out}");
+    };
+    let count =
+        |account| house.shared.mailboxes.messages(account, MailboxId::INBOX, 0, 10).unwrap().len();
+    let on = house.break_log(Some(0));
+    deliver("451 4.3.0 ");
+    assert_eq!((count(home.id), count(away.id)), (0, 0));
+    on.store(false, Ordering::Release);
+    house.saw(&["read-only 0", "writable 0"]);
+    let on = house.break_log(Some(1));
+    deliver("250 2.0.0 ");
+    assert_eq!((count(home.id), count(away.id)), (1, 0));
+    on.store(false, Ordering::Release);
+    until("delivered", || count(away.id) == 1);
+    until("settled", || house.store.queue_scan(None, 10).unwrap().is_empty());
+    assert_eq!((count(home.id), count(away.id)), (1, 1));
 }

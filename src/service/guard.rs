@@ -44,6 +44,11 @@ impl Guard {
         Guard { exempt, commands: 0, errors: 0, pause: 0, body: None }
     }
 
+    /// The connection is another peer's from now on; what it has done so far is not counted again.
+    pub fn moved(&mut self, shared: &Shared, link: &Link) {
+        self.exempt = shared.rules.load().defence.is_exempt(link.peer.ip());
+    }
+
     /// Looks at an event that is about to be answered.
     pub fn object(
         &mut self,

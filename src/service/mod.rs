@@ -12,7 +12,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
@@ -36,15 +36,14 @@ pub mod link;
 pub mod login;
 pub mod pop3;
 pub mod protocols;
+pub mod run;
 pub mod smtp;
 pub mod transaction;
 
 pub use counters::Counters;
 pub use link::{Link, TlsFacts, TlsVersion};
 pub use protocols::Protocols;
-
-/// Is told of messages that have recipients to deliver to.
-pub type Wake = Box<dyn Fn(MessageId) + Send + Sync>;
+pub use run::Deliver;
 
 /// What the host wants to hear and to judge.
 #[derive(Clone, Default)]
@@ -77,8 +76,10 @@ pub struct Shared {
     pub events: Option<event::EventSink>,
     /// Who judges beside our own rules.
     pub hooks: Option<hook::Hooks>,
-    /// Wakes who delivers.
-    delivery: ArcSwap<Option<Wake>>,
+    /// Who delivers.
+    delivery: ArcSwap<Option<Box<dyn Deliver>>>,
+    /// A queue run is under way.
+    running: AtomicBool,
     /// Sessions so far: the last one's number.
     sessions: AtomicU64,
     /// How clients log in, replaced as a whole.
@@ -110,6 +111,7 @@ impl Shared {
             events: host.events,
             hooks: host.hooks,
             delivery: ArcSwap::from_pointee(None),
+            running: AtomicBool::new(false),
             sessions: AtomicU64::new(0),
             logins: ArcSwap::default(),
             maildrops: Arc::default(),
@@ -128,8 +130,8 @@ impl Shared {
 
     /// This message has recipients to deliver to.
     pub fn wake_delivery(&self, id: MessageId) {
-        if let Some(wake) = self.delivery.load().as_ref() {
-            wake(id);
+        if let Some(delivery) = self.delivery.load().as_ref() {
+            delivery.look(id);
         }
     }
 
@@ -143,9 +145,9 @@ impl Shared {
         }
     }
 
-    /// Who is woken when there is something new to deliver; `None`: nobody.
-    pub fn on_delivery(&self, wake: Option<Wake>) {
-        self.delivery.store(Arc::new(wake));
+    /// Who delivers, and is told when there is something new; `None`: nobody.
+    pub fn on_delivery(&self, delivery: Option<Box<dyn Deliver>>) {
+        self.delivery.store(Arc::new(delivery));
     }
 
     /// Tells the host.
@@ -268,6 +270,8 @@ pub enum Settled {
     Maildrop(Result<pop3::Opened, crate::pop3::server::Denial>),
     /// What the host says; `None` when it did not.
     Verdict(Option<hook::Verdict>),
+    /// What a queue run came to.
+    Run(crate::Result<run::Run>),
     /// Bytes of a message.
     Body(crate::Result<pop3::Piece>),
     /// The job did not come to its end.

@@ -160,7 +160,7 @@ impl Conversation for Pop3Conversation {
                 self.server.body_failed(out);
             }
             // Nobody is asked here.
-            Settled::Verdict(_) => {}
+            Settled::Verdict(_) | Settled::Run(_) => {}
             Settled::Ticket(result) => {
                 if let Err(error) = &result {
                     tracing::error!(%error, "messages not removed");

@@ -34,8 +34,15 @@ impl Protocols {
                 hostname: shared.hostname.clone(),
                 dialect,
                 limits: smtp.clone(),
-                // XCLIENT is for peers that are trusted, and offered to nobody else.
-                extensions: Extensions { xclient: true, ..extensions },
+                // XCLIENT is for peers that are trusted, and offered to nobody else. A trusted proxy says whose
+                // connection it is, not who has logged in: only a password says that.
+                extensions: Extensions {
+                    xclient: true,
+                    xclient_login: false,
+                    // There is no queue behind LMTP.
+                    etrn: extensions.etrn && dialect != smtp::server::Dialect::Lmtp,
+                    ..extensions
+                },
             })
         };
         let pop3 = Arc::new(pop3::server::ServerConfig {

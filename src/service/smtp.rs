@@ -6,13 +6,31 @@
 //! disk (RFC 5321 4.2.5, 6.1). What the store cannot do now is a 4yz, never a 5yz: a full disk is 452 4.3.1,
 //! everything else 451 4.3.0, and the session goes on. While space is low MAIL is refused with 452 4.3.1; while a lane
 //! of the store cannot be written new connections are turned away with 421.
+//!
+//! # LMTP
+//! Each recipient gets a reply after the data (RFC 2033 4.2), and all of a message get the same, because the store
+//! accepts a message for all of them or for none: one sync makes its bytes durable with the mailbox rows of the
+//! accounts of its home lane and a queue entry for every other account (`spool`). Where a lane of one of those
+//! cannot be written now, its account has the message as safely as the others and sees it when the lane can be
+//! written again: 250 for it is true, and a 451 would bring it twice. What differs between recipients (no such
+//! user, the host's hook) is said at RCPT.
+//!
+//! # XCLIENT
+//! A peer of `policy.xclient_trusted` may say for whom it speaks. From then on ADDR and PORT are the session's peer
+//! for policy, defences, hooks, events and the Received line, and HELO is its name whatever the EHLO says that
+//! follows; hooks are asked for the connection once more. What is not said stays as it was; ADDR without PORT is port
+//! 0, ADDR without HELO forgets the name. NAME, PROTO, DESTADDR and DESTPORT change nothing, LOGIN is refused with 550. TLS
+//! is what the connection has. The trust is the connection's and lasts: the proxy keeps its clients from sending
+//! XCLIENT themselves. Connections are counted for the proxy, because they are its own.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::event::Event as HostEvent;
 use super::guard::{Guard, Objection};
 use super::hook::{self, Awaited, Defer, Facts, Question, Refusal, Verdict};
 use super::login::{self, Login};
+use super::run::{Node, Run};
 use super::transaction::{
     HeaderRules, Incoming, Origin, Pending, Recipient, Transaction, Trouble, is_own,
 };
@@ -25,7 +43,7 @@ use crate::sasl;
 use crate::session::{Next, Session};
 use crate::smtp::Reply;
 use crate::smtp::parameter::{Body, Hold, MailParameters, RcptParameters};
-use crate::smtp::server::{Dialect, Event, Offer, Server, ServerConfig};
+use crate::smtp::server::{Dialect, Event, Forwarded, Offer, Server, ServerConfig};
 use crate::store::{Ticket, envelope_flags};
 use crate::time::Time;
 
@@ -35,6 +53,8 @@ pub struct SmtpConversation {
     shared: Arc<Shared>,
     link: Link,
     hello: Box<[u8]>,
+    /// A trusted peer said what its client calls itself.
+    hello_forwarded: bool,
     account: Option<Arc<Account>>,
     state: State,
     /// `smtp`, `submission` or `lmtp`.
@@ -92,6 +112,7 @@ enum Answer {
     StartTls,
     Wait(Wait),
     Verdict(sasl::Verdict),
+    Forwarded(Box<Forwarded>),
     None,
 }
 
@@ -122,6 +143,9 @@ impl SmtpConversation {
         let mut server = Server::new(config, offer(&shared, &link), now);
         let (mechanisms, bindings) = shared.logins.load().offer(&link);
         server.set_mechanisms(mechanisms, bindings);
+        if shared.rules.load().may_forward(link.peer.ip()) {
+            server.trust_peer();
+        }
         let guard = Guard::new(&shared, &link);
         SmtpConversation {
             service,
@@ -133,6 +157,7 @@ impl SmtpConversation {
             shared,
             link,
             hello: Box::default(),
+            hello_forwarded: false,
             account: None,
             state: State::Idle,
             guard,
@@ -194,6 +219,7 @@ impl Conversation for SmtpConversation {
                             shared: &self.shared,
                             link: &self.link,
                             hello: &mut self.hello,
+                            hello_forwarded: self.hello_forwarded,
                             account: &self.account,
                             state: &mut self.state,
                             service: self.service,
@@ -213,6 +239,12 @@ impl Conversation for SmtpConversation {
                     }
                 }
                 Answer::Reply(reply) => self.server.reply(reply),
+                Answer::Forwarded(forwarded) => {
+                    self.forwarded(&forwarded);
+                    if let Some(wait) = self.wait.take() {
+                        return (used, Progress::Wait(wait));
+                    }
+                }
                 Answer::Verdict(verdict) => self.server.auth(verdict),
                 Answer::StartTls => return (used, Progress::StartTls),
                 Answer::Wait(wait) => return (used, Progress::Wait(wait)),
@@ -255,6 +287,7 @@ impl Conversation for SmtpConversation {
                 };
                 self.judged(step, judged);
             }
+            Settled::Run(run) => self.ran(run),
             Settled::Paused => {}
             // One of the two is what the machine waits for; the other has no effect.
             _ => {
@@ -268,6 +301,7 @@ impl Conversation for SmtpConversation {
         self.link.tls = facts;
         self.account = None;
         self.hello = Box::default();
+        self.hello_forwarded = false;
         self.state = State::Idle;
         let offer = offer(&self.shared, &self.link);
         self.server.tls_started(offer, unread);
@@ -297,6 +331,12 @@ const GONE: Reply<'static> = Reply::new(421, 7, 0, "The account is gone");
 const NO_ROOM: Reply<'static> = Reply::new(452, 3, 1, "Insufficient storage, try again later");
 /// The reverse-path of an authenticated sender that is not one of its own.
 const NOT_YOURS: Reply<'static> = Reply::new(553, 7, 1, "The sender's address is not one of yours");
+const NODE_EMPTY: Reply<'static> = Reply::new(251, 0, 0, "No messages waiting for node");
+const NODE_UNKNOWN: Reply<'static> =
+    Reply::new(458, 4, 4, "Unable to queue messages for node: no route leads there");
+const NODE_BUSY: Reply<'static> =
+    Reply::new(458, 3, 0, "Unable to queue messages for node now, try again later");
+const NODE_NOT_ALLOWED: Reply<'static> = Reply::new(459, 7, 1, "Node not allowed");
 const UNAVAILABLE: Reply<'static> = Reply::new(451, 3, 0, "Temporary failure, try again later");
 
 impl SmtpConversation {
@@ -305,12 +345,54 @@ impl SmtpConversation {
             shared: &self.shared,
             link: &self.link,
             hello: &mut self.hello,
+            hello_forwarded: self.hello_forwarded,
             account: &self.account,
             state: &mut self.state,
             service: self.service,
             session: self.session,
             tally: &mut self.tally,
         }
+    }
+
+    /// A queue run has begun, or not.
+    fn ran(&mut self, run: Result<Run>) {
+        match run {
+            Ok(Run::Started(0)) => self.server.reply(NODE_EMPTY),
+            Ok(Run::Started(count)) => {
+                let text = format!("{count} pending messages for node started");
+                self.server.reply(Reply::new(253, 0, 0, &text));
+            }
+            Ok(Run::NoRoute) => self.server.reply(NODE_UNKNOWN),
+            Ok(Run::Busy) => self.server.reply(NODE_BUSY),
+            Err(error) => {
+                tracing::error!(session = self.session, %error, "queue run");
+                self.server.reply(NODE_BUSY);
+            }
+        }
+    }
+
+    /// A trusted peer has said for whom it speaks: the session begins anew as that one's.
+    fn forwarded(&mut self, forwarded: &Forwarded) {
+        let peer = &mut self.link.peer;
+        if let Some(address) = forwarded.address {
+            *peer = SocketAddr::new(address.to_canonical(), 0);
+            self.hello = Box::default();
+            self.hello_forwarded = false;
+        }
+        if let Some(port) = forwarded.port {
+            peer.set_port(port);
+        }
+        if let Some(hello) = &forwarded.hello {
+            self.hello = hello.as_bytes().into();
+            self.hello_forwarded = true;
+        }
+        self.account = None;
+        self.state = State::Idle;
+        self.guard.moved(&self.shared, &self.link);
+        self.server.offer_auth(offer(&self.shared, &self.link).auth);
+        tracing::info!(session = self.session, peer = %self.link.peer, "a trusted peer speaks for another");
+        let judged = self.answering().ask(&Question::Connect);
+        self.judged(Step::Connect, judged);
     }
 
     /// The hook has spoken, or will: does what our own rules had decided, or takes it back.
@@ -494,6 +576,7 @@ struct Answering<'c> {
     shared: &'c Arc<Shared>,
     link: &'c Link,
     hello: &'c mut Box<[u8]>,
+    hello_forwarded: bool,
     account: &'c Option<Arc<Account>>,
     state: &'c mut State,
     service: &'static str,
@@ -507,10 +590,10 @@ impl Answering<'_> {
             Event::Connect if !self.shared.spool.admission().writable => Answer::Reply(PAUSED),
             Event::Connect => self.put(Step::Connect, &Question::Connect),
             Event::Hello { name, .. } => {
-                if **self.hello != *name {
+                if !self.hello_forwarded && **self.hello != *name {
                     *self.hello = name.into();
                 }
-                self.put(Step::Hello, &Question::Hello { name })
+                self.put(Step::Hello, &Question::Hello { name: self.hello })
             }
             Event::StartTls => Answer::StartTls,
             Event::Auth(question) => self.verify(&question),
@@ -546,10 +629,9 @@ impl Answering<'_> {
                 Answer::None
             }
             // Not offered here.
-            Event::Verify { .. }
-            | Event::Expand { .. }
-            | Event::Etrn { .. }
-            | Event::Forwarded(_) => Answer::Reply(UNAVAILABLE),
+            Event::Verify { .. } | Event::Expand { .. } => Answer::Reply(UNAVAILABLE),
+            Event::Etrn { node } => self.etrn(node),
+            Event::Forwarded(forwarded) => Answer::Forwarded(Box::new(forwarded.clone())),
         }
     }
 
@@ -648,6 +730,20 @@ impl Answering<'_> {
             });
         }
         Answer::Reply(reply)
+    }
+
+    /// ETRN (RFC 1985) for who may relay: anybody else could make us knock at a host's door.
+    fn etrn(&self, node: &[u8]) -> Answer {
+        let peer = self.link.peer(self.account.is_some());
+        if !self.shared.rules.load().may_relay(&peer) {
+            return Answer::Reply(NODE_NOT_ALLOWED);
+        }
+        // A queue by name: there are none.
+        let Ok(node) = Node::parse(&String::from_utf8_lossy(node)) else {
+            return Answer::Reply(NODE_UNKNOWN);
+        };
+        let shared = Arc::clone(self.shared);
+        Answer::Wait(Wait::Work(Box::new(move || Settled::Run(shared.queue_run(&node)))))
     }
 
     fn chunk(&mut self, bytes: &[u8]) -> Answer {

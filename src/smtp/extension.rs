@@ -43,6 +43,9 @@ pub struct Extensions {
     /// XCLIENT (as Postfix documents it): offered to peers that the caller names by
     /// [`Server::trust_peer`](crate::smtp::server::Server::trust_peer), and to nobody else.
     pub xclient: bool,
+    /// XCLIENT's LOGIN, by which the proxy says that the client is authenticated. Without it LOGIN is not announced,
+    /// and XCLIENT with it is 550 and changes nothing.
+    pub xclient_login: bool,
     /// For old clients on a network of one's own: a bare LF ends a command line, and a line of a message that comes by
     /// DATA, where it becomes CR LF. It never takes part in the end of the data, which is CR LF `.` CR LF and nothing
     /// else (RFC 5321 4.1.1.4). Without effect on BDAT.
@@ -93,6 +96,7 @@ impl Default for Extensions {
             expn: Lookup::Withheld,
             help: true,
             xclient: false,
+            xclient_login: true,
             bare_lf: false,
         }
     }
@@ -133,6 +137,7 @@ impl Extensions {
         expn: Lookup::Withheld,
         help: false,
         xclient: false,
+        xclient_login: false,
         bare_lf: false,
     };
 
@@ -180,6 +185,7 @@ impl Extensions {
         expn: Lookup::Asked,
         help: true,
         xclient: true,
+        xclient_login: true,
         bare_lf: false,
     };
 }

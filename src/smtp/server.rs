@@ -496,6 +496,11 @@ impl Server {
         self.trusted = true;
     }
 
+    /// Whether AUTH is offered from now on: at [`Event::Forwarded`], where another peer than before may be meant.
+    pub fn offer_auth(&mut self, auth: bool) {
+        self.offer.auth = auth;
+    }
+
     /// TLS is on: everything known before is forgotten (RFC 3207 4.2). `unread` is plaintext that came after
     /// STARTTLS in the clear and was not consumed: when it is not empty the session refuses to go on.
     ///

@@ -8,8 +8,13 @@ use std::net::IpAddr;
 
 use crate::smtp::parameter::Xtext;
 
-/// The attributes that are announced.
-pub(crate) const ATTRIBUTES: &str = "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT";
+/// All attributes.
+const ATTRIBUTES: &str = "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT";
+
+/// The attributes that are announced, with LOGIN or without.
+pub(crate) const fn announced(login: bool) -> &'static str {
+    if login { ATTRIBUTES } else { "NAME ADDR PORT PROTO HELO DESTADDR DESTPORT" }
+}
 
 /// Longest value in octets, as xtext.
 const VALUE_OCTETS: usize = 500;

@@ -307,6 +307,43 @@ static void starttls_by_the_host(struct host *host)
     ph_connection_free(c);
 }
 
+/* Guesses lock the host out; whoever runs the engine sees that, and ends it. */
+static void lockouts(struct host *host)
+{
+    ph_connection *c = begin(host, "smtp", PH_CONNECTION_TLS_HOST);
+    ph_lockout_cursor *cursor = NULL;
+    ph_lockout_row row = PH_LOCKOUT_ROW_INIT;
+    ph_tls_facts facts = PH_TLS_FACTS_INIT;
+    ph_error err = PH_ERROR_INIT;
+    uint32_t state;
+    facts.version = 0x0303;
+    say(host, c, "", &state);
+    say(host, c, "EHLO client.example\r\n", &state);
+    say(host, c, "STARTTLS\r\n", &state);
+    OK(ph_connection_tls_started(c, &facts, NULL, 0, &err));
+    say(host, c, "EHLO client.example\r\n", &state);
+    OK(ph_lockout_list(host->engine, &cursor, &err));
+    CHECK(ph_lockout_next(cursor, &row, &err) == PH_END);
+    ph_lockout_free(cursor);
+    FAILS(PH_E_NOT_FOUND, ph_unlock(host->engine, ph_bytes_of("192.0.2.9"), &err));
+    /* NUL x NUL a, then b: with the bad token above that is three guesses, the limit here. */
+    starts(say(host, c, "AUTH PLAIN AHgAYQ==\r\n", &state), "535 ");
+    starts(say(host, c, "AUTH PLAIN AHgAYg==\r\n", &state), "535 ");
+    OK(ph_lockout_list(host->engine, &cursor, &err));
+    OK(ph_lockout_next(cursor, &row, &err));
+    CHECK(row.what == PH_LOCKOUT_HOST && same(row.whom, "192.0.2.7") && row.left_ms > 0 && row.left_ms <= 60000);
+    CHECK(ph_lockout_next(cursor, &row, &err) == PH_END);
+    ph_lockout_free(cursor);
+    OK(ph_unlock(host->engine, ph_bytes_of("192.0.2.7"), &err));
+    FAILS(PH_E_NOT_FOUND, ph_unlock(host->engine, ph_bytes_of("192.0.2.7"), &err));
+    OK(ph_lockout_list(host->engine, &cursor, &err));
+    CHECK(ph_lockout_next(cursor, &row, &err) == PH_END);
+    ph_lockout_free(cursor);
+    FAILS(PH_E_NULL, ph_lockout_list(host->engine, NULL, &err));
+    ph_lockout_free(NULL);
+    ph_connection_free(c);
+}
+
 int main(int argc, char **argv)
 {
     struct host host;
@@ -322,6 +359,8 @@ int main(int argc, char **argv)
     memset(&host, 0, sizeof host);
     OK(make(path, NULL, 0, &err));
     OK(ph_instance_set(path, "auth.mechanisms", "[\"PLAIN\", \"XOAUTH2\"]", &err));
+    OK(ph_instance_set(path, "policy.lockout_failures", "3", &err));
+    OK(ph_instance_set(path, "policy.lockout_seconds", "60", &err));
     OK(ph_instance_set(path, "smtp.extensions", "[\"8BITMIME\", \"DSN\"]", &err));
     options.policy = on_policy;
     options.policy_user_data = &host;
@@ -344,6 +383,7 @@ int main(int argc, char **argv)
     policy(&host);
     tokens(&host);
     starttls_by_the_host(&host);
+    lockouts(&host);
     /* An open connection, and one that waits, when the engine is closed. */
     left = begin(&host, "pop3", PH_CONNECTION_TLS_NONE);
     starts(say(&host, left, "", &state), "+OK ");

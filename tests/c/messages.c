@@ -152,6 +152,16 @@ static void queue(ph_engine *engine)
     OK(ph_queue_next(cursor, &row, &err));
     CHECK(ph_queue_next(cursor, &row, &err) == PH_END);
     ph_queue_free(cursor);
+    {
+        uint64_t meant = 0;
+        OK(ph_queue_run(engine, ph_bytes_of(""), &meant, &err));
+        CHECK(meant == 2);
+        OK(ph_queue_run(engine, ph_bytes_of("@test"), &meant, &err));
+        CHECK(meant == 2);
+        OK(ph_queue_run(engine, ph_bytes_of("test"), &meant, &err));
+        CHECK(meant == 0);
+        FAILS(PH_E_INVALID_ARGUMENT, ph_queue_run(engine, ph_bytes_of("no domain"), NULL, &err));
+    }
     OK(ph_queue_remove(engine, first, &err));
     FAILS(PH_E_NOT_FOUND, ph_queue_remove(engine, first, &err));
 }

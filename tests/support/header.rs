@@ -22,6 +22,7 @@ const FILES: &[(&str, &str)] = &[
     ("token", "Callbacks: bearer tokens"),
     ("engine", "The engine"),
     ("listener", "The engine: listeners"),
+    ("lockout", "The engine: lock-outs"),
     ("account", "The engine: accounts"),
     ("alias", "The engine: aliases"),
     ("queue", "The engine: the queue"),

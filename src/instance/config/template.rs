@@ -95,7 +95,10 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
          # which says for whom it is; from elsewhere such a header is nothing special.\n",
     );
     networks(out, "proxy_trusted", &config.rules.proxy_trusted)?;
-    out.push_str("# Networks whose machines may say for whom they speak with XCLIENT.\n");
+    out.push_str(
+        "# Networks whose machines may say for whom they speak with XCLIENT (ADDR, PORT, HELO; not LOGIN: clients\n\
+         # log in with a password). They keep their own clients from sending XCLIENT.\n",
+    );
     networks(out, "xclient_trusted", &config.rules.xclient_trusted)?;
     out.push_str(
         "# A client that speaks before it was greeted: \"refuse\" (554) or \"note\" (a line in the log).\n",
@@ -119,7 +122,7 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
          # Extensions beside PIPELINING, SIZE, STARTTLS and AUTH, out of 8BITMIME, SMTPUTF8, CHUNKING,\n\
          # BINARYMIME, DSN, REQUIRETLS, DELIVERBY, FUTURERELEASE (submission), MT-PRIORITY, LIMITS, VRFY (252\n\
          # to everything), ETRN, HELP. Those from DSN to MT-PRIORITY are kept with a message and passed on by\n\
-         # routes; this version sends no notifications of its own.\n",
+         # routes; this version sends no notifications of its own. ETRN is done for those who may relay.\n",
     );
     let extensions: Vec<String> = config.extensions.names().into_iter().map(quoted).collect();
     writeln!(out, "extensions = [{}]", extensions.join(", "))?;

@@ -322,6 +322,9 @@ impl Server {
             4,
             "Syntax: XCLIENT attribute=value ...",
         ))?;
+        if forwarded.login.is_some() && !self.config.extensions.xclient_login {
+            return Err(Reply::new(550, 7, 0, "LOGIN is not taken here, use AUTH"));
+        }
         self.forwarded = Some(Box::new(forwarded));
         self.pause = Pause::Forwarded;
         Ok(Some(Signal::Forwarded))

@@ -311,7 +311,12 @@ impl Server {
             line(out, b"-", text.as_bytes());
         }
         if xclient {
-            line(out, b"-", format!("XCLIENT {}", xclient::ATTRIBUTES).as_bytes());
+            line(
+                out,
+                b"-",
+                format!("XCLIENT {}", xclient::announced(config.extensions.xclient_login))
+                    .as_bytes(),
+            );
         }
         if self.offer.starttls && !self.offer.tls {
             line(out, b"-", b"STARTTLS");

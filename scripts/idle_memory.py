@@ -97,7 +97,10 @@ def main():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = arguments.connections + 200
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        skip(f"only {hard} open files are allowed")
+        arguments.connections, wanted = hard - 200, hard
+        if arguments.connections < 100:
+            skip(f"only {hard} open files are allowed")
+        print(f"only {hard} open files are allowed: {arguments.connections} connections")
     # The server inherits it.
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     settings = {f"policy.{name}": arguments.connections + 100

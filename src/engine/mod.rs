@@ -281,7 +281,12 @@ impl Engine {
                 (RouteTls::Required, Some(path)) => {
                     Some(Connector::trusting(self.fs.as_ref(), path)?)
                 }
-                _ => Some(Connector::opportunistic(self.fs.as_ref())?),
+                (RouteTls::Required, None) => {
+                    let text =
+                        format!("route {}: tls = \"required\" needs authorities", route.domain);
+                    return Err(Error::new(Kind::Config, text));
+                }
+                (RouteTls::Opportunistic, _) => Some(Connector::opportunistic(self.fs.as_ref())?),
             };
             let client = ClientConfig {
                 hostname: self.config.hostname.clone(),

@@ -8,7 +8,7 @@ use super::boundary::{DONE, Exclusive, clear, give, required, take};
 use super::bytes::{self, ph_bytes};
 use super::callback::{Callback, ph_drop_fn};
 use super::engine::{self, Shared, ph_engine};
-use super::pending::Pending;
+use super::pending::{self, Drained, Pending};
 use super::record::{self, Record};
 use super::smtp_server::PH_NEVER;
 use super::status::{ph_error, ph_status};
@@ -59,6 +59,12 @@ struct Content {
     awaits_tls: bool,
     ready: Arc<Callback<ReadyFn>>,
     shared: Arc<Shared>,
+}
+
+impl Drained for Content {
+    fn output(&mut self) -> &mut Pending {
+        &mut self.output
+    }
 }
 
 type ReadyFn = unsafe extern "C" fn(*mut c_void);
@@ -348,12 +354,7 @@ pub unsafe extern "C" fn ph_connection_tls_started(
 pub unsafe extern "C" fn ph_connection_eof(connection: *mut ph_connection) -> ph_status {
     boundary!(std::ptr::null_mut() => {
         // SAFETY: a live handle, one call at a time, as documented.
-        unsafe {
-            required(connection, "connection")?.0.with(|content| {
-                content.connection.eof();
-                DONE
-            })
-        }
+        unsafe { pending::told(required(connection, "connection").map(|handle| &handle.0), |content| content.connection.eof()) }
     })
 }
 
@@ -369,12 +370,7 @@ pub unsafe extern "C" fn ph_connection_eof(connection: *mut ph_connection) -> ph
 pub unsafe extern "C" fn ph_connection_shutdown(connection: *mut ph_connection) -> ph_status {
     boundary!(std::ptr::null_mut() => {
         // SAFETY: a live handle, one call at a time, as documented.
-        unsafe {
-            required(connection, "connection")?.0.with(|content| {
-                content.connection.shutdown();
-                DONE
-            })
-        }
+        unsafe { pending::told(required(connection, "connection").map(|handle| &handle.0), |content| content.connection.shutdown()) }
     })
 }
 
@@ -388,11 +384,7 @@ pub unsafe extern "C" fn ph_connection_shutdown(connection: *mut ph_connection) 
 pub unsafe extern "C" fn ph_connection_timeout(connection: *const ph_connection) -> u64 {
     boundary!(or PH_NEVER => {
         // SAFETY: NULL or a live handle, one call at a time, as documented.
-        unsafe {
-            let connection = connection.as_ref();
-            connection.and_then(|c| c.0.with(|c| Ok(c.connection.timeout_millis())).ok().flatten())
-        }
-        .unwrap_or(PH_NEVER)
+        unsafe { pending::asked(connection.as_ref().map(|handle| &handle.0), |c| c.connection.timeout_millis()) }.unwrap_or(PH_NEVER)
     })
 }
 
@@ -409,12 +401,7 @@ pub unsafe extern "C" fn ph_connection_output(
 ) {
     boundary!(or () => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            let shown = connection.as_ref().and_then(|c| c.0.with(|c| Ok(c.output.view())).ok());
-            if let Some(pending) = pending.as_mut() {
-                *pending = shown.unwrap_or(ph_bytes::EMPTY);
-            }
-        }
+        unsafe { pending::show(connection.as_ref().map(|handle| &handle.0), pending) }
     })
 }
 
@@ -427,11 +414,7 @@ pub unsafe extern "C" fn ph_connection_output(
 pub unsafe extern "C" fn ph_connection_output_sent(connection: *mut ph_connection, written: usize) {
     boundary!(or () => {
         // SAFETY: NULL or a live handle, one call at a time, as documented.
-        unsafe {
-            if let Some(connection) = connection.as_ref() {
-                let _ = connection.0.with(|c| { c.output.sent(written); Ok(()) });
-            }
-        }
+        unsafe { pending::sent(connection.as_ref().map(|handle| &handle.0), written) }
     })
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::boundary::{DONE, Exclusive, clear, give, required, take};
 use super::bytes::{self, ph_bytes};
-use super::pending::Pending;
+use super::pending::{self, Drained, Pending};
 use super::record::{self, Record};
 use super::sasl::{self, Asked, Asks, ph_scram_keys};
 use super::smtp_server::{PH_NEVER, PH_OFFER_AUTH, PH_OFFER_STARTTLS, PH_OFFER_TLS, known_offer};
@@ -76,6 +76,12 @@ struct Pop3 {
     awaits: Awaits,
     /// What the last event's array points to.
     deleted: Vec<u32>,
+}
+
+impl Drained for Pop3 {
+    fn output(&mut self) -> &mut Pending {
+        &mut self.output
+    }
 }
 
 /// Which answer the last event waits for.
@@ -555,12 +561,7 @@ pub unsafe extern "C" fn ph_pop3_server_eof(
 ) -> ph_status {
     boundary!(std::ptr::null_mut() => {
         // SAFETY: a live handle, one call at a time, as documented.
-        unsafe {
-            required(session, "session")?.0.with(|session| {
-                session.machine.eof(Time(now_ms));
-                DONE
-            })
-        }
+        unsafe { pending::told(required(session, "session").map(|handle| &handle.0), |session| session.machine.eof(Time(now_ms))) }
     })
 }
 
@@ -576,12 +577,7 @@ pub unsafe extern "C" fn ph_pop3_server_eof(
 pub unsafe extern "C" fn ph_pop3_server_shutdown(session: *mut ph_pop3_server) -> ph_status {
     boundary!(std::ptr::null_mut() => {
         // SAFETY: a live handle, one call at a time, as documented.
-        unsafe {
-            required(session, "session")?.0.with(|session| {
-                session.machine.shutdown();
-                DONE
-            })
-        }
+        unsafe { pending::told(required(session, "session").map(|handle| &handle.0), |session| session.machine.shutdown()) }
     })
 }
 
@@ -595,8 +591,10 @@ pub unsafe extern "C" fn ph_pop3_server_shutdown(session: *mut ph_pop3_server) -
 pub unsafe extern "C" fn ph_pop3_server_deadline(session: *const ph_pop3_server) -> u64 {
     boundary!(or PH_NEVER => {
         // SAFETY: NULL or a live handle, one call at a time, as documented.
-        unsafe { session.as_ref().and_then(|s| s.0.with(|s| Ok(s.machine.deadline())).ok().flatten()) }
-            .map_or(PH_NEVER, |time| time.0)
+        let deadline = unsafe {
+            pending::asked(session.as_ref().map(|handle| &handle.0), |s| s.machine.deadline().map(|time| time.0))
+        };
+        deadline.unwrap_or(PH_NEVER)
     })
 }
 
@@ -613,12 +611,7 @@ pub unsafe extern "C" fn ph_pop3_server_output(
 ) {
     boundary!(or () => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            let shown = session.as_ref().and_then(|s| s.0.with(|s| Ok(s.output.view())).ok());
-            if let Some(pending) = pending.as_mut() {
-                *pending = shown.unwrap_or(ph_bytes::EMPTY);
-            }
-        }
+        unsafe { pending::show(session.as_ref().map(|handle| &handle.0), pending) }
     })
 }
 
@@ -631,11 +624,7 @@ pub unsafe extern "C" fn ph_pop3_server_output(
 pub unsafe extern "C" fn ph_pop3_server_output_sent(session: *mut ph_pop3_server, written: usize) {
     boundary!(or () => {
         // SAFETY: NULL or a live handle, one call at a time, as documented.
-        unsafe {
-            if let Some(session) = session.as_ref() {
-                let _ = session.0.with(|s| { s.output.sent(written); Ok(()) });
-            }
-        }
+        unsafe { pending::sent(session.as_ref().map(|handle| &handle.0), written) }
     })
 }
 

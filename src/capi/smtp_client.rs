@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::boundary::{DONE, Exclusive, clear, give, null, required, take};
 use super::bytes::{self, ph_bytes};
-use super::pending::Pending;
+use super::pending::{self, Drained, Pending};
 use super::record::{self, Record};
 use super::smtp_server::PH_NEVER;
 use super::status::{ph_error, ph_status};
@@ -140,6 +140,12 @@ pub struct ph_smtp_client(Exclusive<Smtp>);
 struct Smtp {
     machine: Client,
     output: Pending,
+}
+
+impl Drained for Smtp {
+    fn output(&mut self) -> &mut Pending {
+        &mut self.output
+    }
 }
 
 /// What a client session is made with. Begin with PH_SMTP_CLIENT_OPTIONS_INIT; zero means the default everywhere.
@@ -564,12 +570,7 @@ pub unsafe extern "C" fn ph_smtp_client_eof(
 ) -> ph_status {
     boundary!(std::ptr::null_mut() => {
         // SAFETY: a live handle, one call at a time, as documented.
-        unsafe {
-            with(session, |session| {
-                session.machine.eof(Time(now_ms));
-                Ok(())
-            })
-        }
+        unsafe { pending::told(required(session, "session").map(|handle| &handle.0), |session| session.machine.eof(Time(now_ms))) }
     })
 }
 
@@ -583,8 +584,10 @@ pub unsafe extern "C" fn ph_smtp_client_eof(
 pub unsafe extern "C" fn ph_smtp_client_deadline(session: *const ph_smtp_client) -> u64 {
     boundary!(or PH_NEVER => {
         // SAFETY: NULL or a live handle, one call at a time, as documented.
-        unsafe { session.as_ref().and_then(|s| s.0.with(|s| Ok(s.machine.deadline())).ok().flatten()) }
-            .map_or(PH_NEVER, |time| time.0)
+        let deadline = unsafe {
+            pending::asked(session.as_ref().map(|handle| &handle.0), |s| s.machine.deadline().map(|time| time.0))
+        };
+        deadline.unwrap_or(PH_NEVER)
     })
 }
 
@@ -601,12 +604,7 @@ pub unsafe extern "C" fn ph_smtp_client_output(
 ) {
     boundary!(or () => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            let shown = session.as_ref().and_then(|s| s.0.with(|s| Ok(s.output.view())).ok());
-            if let Some(pending) = pending.as_mut() {
-                *pending = shown.unwrap_or(ph_bytes::EMPTY);
-            }
-        }
+        unsafe { pending::show(session.as_ref().map(|handle| &handle.0), pending) }
     })
 }
 
@@ -619,11 +617,7 @@ pub unsafe extern "C" fn ph_smtp_client_output(
 pub unsafe extern "C" fn ph_smtp_client_output_sent(session: *mut ph_smtp_client, written: usize) {
     boundary!(or () => {
         // SAFETY: NULL or a live handle, one call at a time, as documented.
-        unsafe {
-            if let Some(session) = session.as_ref() {
-                let _ = session.0.with(|s| { s.output.sent(written); Ok(()) });
-            }
-        }
+        unsafe { pending::sent(session.as_ref().map(|handle| &handle.0), written) }
     })
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::boundary::{DONE, Exclusive, clear, give, required, take};
 use super::bytes::{self, ph_bytes};
-use super::pending::Pending;
+use super::pending::{self, Drained, Pending};
 use super::record::{self, Record};
 use super::sasl::{self, Asked, Asks, ph_scram_keys};
 use super::smtp_extension::extensions_of;
@@ -130,6 +130,12 @@ struct Smtp {
     awaits: Awaits,
     /// What the last event's parameters and address point to.
     text: EventText,
+}
+
+impl Drained for Smtp {
+    fn output(&mut self) -> &mut Pending {
+        &mut self.output
+    }
 }
 
 /// Texts that an event needs and the machine does not hold.
@@ -562,12 +568,7 @@ pub unsafe extern "C" fn ph_smtp_server_eof(
 ) -> ph_status {
     boundary!(std::ptr::null_mut() => {
         // SAFETY: a live handle, one call at a time, as documented.
-        unsafe {
-            required(session, "session")?.0.with(|session| {
-                session.machine.eof(Time(now_ms));
-                DONE
-            })
-        }
+        unsafe { pending::told(required(session, "session").map(|handle| &handle.0), |session| session.machine.eof(Time(now_ms))) }
     })
 }
 
@@ -584,12 +585,7 @@ pub unsafe extern "C" fn ph_smtp_server_eof(
 pub unsafe extern "C" fn ph_smtp_server_shutdown(session: *mut ph_smtp_server) -> ph_status {
     boundary!(std::ptr::null_mut() => {
         // SAFETY: a live handle, one call at a time, as documented.
-        unsafe {
-            required(session, "session")?.0.with(|session| {
-                session.machine.shutdown();
-                DONE
-            })
-        }
+        unsafe { pending::told(required(session, "session").map(|handle| &handle.0), |session| session.machine.shutdown()) }
     })
 }
 
@@ -603,8 +599,10 @@ pub unsafe extern "C" fn ph_smtp_server_shutdown(session: *mut ph_smtp_server) -
 pub unsafe extern "C" fn ph_smtp_server_deadline(session: *const ph_smtp_server) -> u64 {
     boundary!(or PH_NEVER => {
         // SAFETY: NULL or a live handle, one call at a time, as documented.
-        unsafe { session.as_ref().and_then(|s| s.0.with(|s| Ok(s.machine.deadline())).ok().flatten()) }
-            .map_or(PH_NEVER, |time| time.0)
+        let deadline = unsafe {
+            pending::asked(session.as_ref().map(|handle| &handle.0), |s| s.machine.deadline().map(|time| time.0))
+        };
+        deadline.unwrap_or(PH_NEVER)
     })
 }
 
@@ -621,12 +619,7 @@ pub unsafe extern "C" fn ph_smtp_server_output(
 ) {
     boundary!(or () => {
         // SAFETY: pointers as documented, one call at a time.
-        unsafe {
-            let shown = session.as_ref().and_then(|s| s.0.with(|s| Ok(s.output.view())).ok());
-            if let Some(pending) = pending.as_mut() {
-                *pending = shown.unwrap_or(ph_bytes::EMPTY);
-            }
-        }
+        unsafe { pending::show(session.as_ref().map(|handle| &handle.0), pending) }
     })
 }
 
@@ -639,11 +632,7 @@ pub unsafe extern "C" fn ph_smtp_server_output(
 pub unsafe extern "C" fn ph_smtp_server_output_sent(session: *mut ph_smtp_server, written: usize) {
     boundary!(or () => {
         // SAFETY: NULL or a live handle, one call at a time, as documented.
-        unsafe {
-            if let Some(session) = session.as_ref() {
-                let _ = session.0.with(|s| { s.output.sent(written); Ok(()) });
-            }
-        }
+        unsafe { pending::sent(session.as_ref().map(|handle| &handle.0), written) }
     })
 }
 

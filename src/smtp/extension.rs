@@ -137,7 +137,7 @@ impl Extensions {
         expn: Lookup::Withheld,
         help: false,
         xclient: false,
-        xclient_login: false,
+        xclient_login: true,
         bare_lf: false,
     };
 

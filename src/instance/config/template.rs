@@ -96,8 +96,8 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
     );
     networks(out, "proxy_trusted", &config.rules.proxy_trusted)?;
     out.push_str(
-        "# Networks whose machines may say for whom they speak with XCLIENT (ADDR, PORT, HELO; not LOGIN: clients\n\
-         # log in with a password). They keep their own clients from sending XCLIENT.\n",
+        "# Networks whose machines may say for whom they speak with XCLIENT (ADDR, PORT, HELO; not LOGIN:\n\
+         # clients log in with a password). They keep their own clients from sending XCLIENT.\n",
     );
     networks(out, "xclient_trusted", &config.rules.xclient_trusted)?;
     out.push_str(

@@ -38,7 +38,7 @@ use super::command;
 use super::maildrop::Marks;
 use super::reply::{code, line};
 use crate::codec::line::{Fault, Frame, Framer};
-use crate::sasl::{self, Exchange, Mechanism, Verdict};
+use crate::sasl::{self, Choice, Exchange, Mechanism, Verdict};
 use crate::session::{Next, Session, Step};
 use crate::time::Time;
 
@@ -49,7 +49,8 @@ mod transaction;
 
 pub use super::maildrop::{Entry, Maildrop};
 
-use authorization::{Choice, Login};
+use authorization::Login;
+
 use transaction::{Body, Listing};
 
 /// What is the same for all connections of a listener.

@@ -28,6 +28,7 @@
 
 use std::fmt;
 
+mod choice;
 pub mod client;
 mod cram_md5;
 mod crypto;
@@ -40,6 +41,7 @@ mod scram;
 mod tests;
 mod token;
 
+pub(crate) use choice::Choice;
 pub use cram_md5::CramMd5Keys;
 pub use mechanism::{Mechanism, Mechanisms};
 pub use scram::{ITERATIONS, SALT_MAX, ScramKeys};

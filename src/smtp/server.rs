@@ -244,7 +244,7 @@ pub struct Server {
     /// The peer may use XCLIENT.
     trusted: bool,
     forwarded: Option<Box<Forwarded>>,
-    choice: auth::Choice,
+    choice: sasl::Choice,
     transaction: Transaction,
     sender: Address,
     recipient: Address,
@@ -436,7 +436,7 @@ impl Server {
             exchange: None,
             trusted: false,
             forwarded: None,
-            choice: auth::Choice::default(),
+            choice: sasl::Choice::default(),
             transaction: Transaction::default(),
             sender: Address::unset(),
             recipient: Address::unset(),

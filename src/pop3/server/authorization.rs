@@ -6,7 +6,7 @@ use super::{Denial, Server, Signal, State};
 use crate::codec::base64;
 use crate::pop3::command::Command;
 use crate::pop3::reply::{code, line};
-use crate::sasl::{Bindings, Exchange, Mechanism, Mechanisms, Progress, Verdict};
+use crate::sasl::{Bindings, Choice, Exchange, Mechanism, Mechanisms, Progress, Verdict};
 
 /// What a login is verified with.
 pub(super) enum Login {
@@ -14,35 +14,6 @@ pub(super) enum Login {
     Password { login: Box<str>, password: Zeroizing<String> },
     /// AUTH.
     Sasl(Exchange),
-}
-
-/// What AUTH offers, where logging in is allowed.
-#[derive(Default)]
-pub(super) struct Choice {
-    mechanisms: Option<Mechanisms>,
-    bindings: Option<Box<Bindings>>,
-}
-
-impl Choice {
-    /// The mechanisms that can be used on this connection.
-    pub(super) fn mechanisms(&self) -> Mechanisms {
-        let chosen = self.mechanisms.unwrap_or(Mechanisms::PASSWORD);
-        match self.bindings {
-            Some(_) => chosen,
-            None => chosen.without(Mechanism::ScramSha256Plus),
-        }
-    }
-
-    /// The channel's data, when PLUS is offered.
-    fn bindings(&self) -> Option<&Bindings> {
-        let bindings = self.bindings.as_deref();
-        bindings.filter(|_| self.mechanisms().contains(Mechanism::ScramSha256Plus))
-    }
-
-    /// Another channel: its data is not known yet.
-    pub(super) fn forget_channel(&mut self) {
-        self.bindings = None;
-    }
 }
 
 impl Server {
@@ -178,8 +149,7 @@ impl Server {
     /// before the first step; with TLS that begins later, after [`Server::tls_started`] again, since what binds a
     /// channel is forgotten with it. SCRAM-SHA-256-PLUS is offered only with `bindings` of the TLS channel.
     pub fn set_mechanisms(&mut self, mechanisms: Mechanisms, bindings: Option<Bindings>) {
-        self.choice.mechanisms = Some(mechanisms);
-        self.choice.bindings = bindings.filter(|b| !b.is_empty()).map(Box::new);
+        self.choice = Choice::new(mechanisms, bindings);
     }
 
     /// An answer to [`Event::Auth`](super::Event::Auth) with a question that does not decide

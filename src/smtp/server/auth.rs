@@ -7,7 +7,7 @@
 use super::phrase::{NOT_BASE64, OUT_OF_PLACE};
 use super::{Pause, Server, Signal, State};
 use crate::codec::base64;
-use crate::sasl::{self, Bindings, Mechanism, Mechanisms, Progress, Verdict};
+use crate::sasl::{self, Bindings, Choice, Mechanism, Mechanisms, Progress, Verdict};
 use crate::smtp::Reply;
 use crate::smtp::command;
 
@@ -16,46 +16,12 @@ pub(super) const CANNOT_TELL: Reply<'static> =
     Reply::new(454, 7, 0, "Cannot authenticate now, try again later");
 const WRONG: Reply<'static> = Reply::new(535, 7, 8, "Wrong login name or password");
 
-/// What AUTH offers, when it is offered.
-#[derive(Default)]
-pub(super) struct Choice {
-    mechanisms: Option<Mechanisms>,
-    bindings: Option<Box<Bindings>>,
-}
-
-impl Choice {
-    /// The mechanisms that can be used on this connection.
-    pub(super) fn mechanisms(&self) -> Mechanisms {
-        let chosen = self.mechanisms.unwrap_or(Mechanisms::PASSWORD);
-        match self.bindings {
-            Some(_) => chosen,
-            None => chosen.without(Mechanism::ScramSha256Plus),
-        }
-    }
-
-    /// The channel's data, when PLUS is offered.
-    fn bindings(&self) -> Option<&Bindings> {
-        let bindings = self.bindings.as_deref();
-        bindings.filter(|_| self.mechanisms().contains(Mechanism::ScramSha256Plus))
-    }
-
-    /// Another channel: its data is not known yet.
-    pub(super) fn forget_channel(&mut self) {
-        self.bindings = None;
-    }
-
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.bindings.as_ref().map_or(0, |b| size_of::<Bindings>() + b.memory_bytes())
-    }
-}
-
 impl Server {
     /// Which mechanisms AUTH offers, where AUTH is offered at all; PLAIN and LOGIN when this is not called. Call it before
     /// the first step; with TLS that begins later, after [`Server::tls_started`] again, since what binds a channel
     /// is forgotten with it. SCRAM-SHA-256-PLUS is offered only with `bindings` of the TLS channel.
     pub fn set_mechanisms(&mut self, mechanisms: Mechanisms, bindings: Option<Bindings>) {
-        self.choice.mechanisms = Some(mechanisms);
-        self.choice.bindings = bindings.filter(|b| !b.is_empty()).map(Box::new);
+        self.choice = Choice::new(mechanisms, bindings);
     }
 
     /// The answer to [`Event::Auth`](super::Event::Auth).

@@ -11,6 +11,7 @@ mod house;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Add as _;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -422,6 +423,33 @@ fn a_large_message_arrives_octet_by_octet() {
     heard.wait(&[&id.to_string(), "delivered user1@example.test 1 250"]);
     let got = newest(&there, "user1");
     assert!(got.ends_with(sent.as_bytes()));
+}
+
+#[test]
+fn a_refusal_in_the_middle_of_the_data_is_the_answer_although_the_connection_ends() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        for answer in ["220 far.test", "250 far.test", "250 ok", "250 ok", "354 go"] {
+            stream.write_all(format!("{answer}\r\n").as_bytes()).unwrap();
+            line.clear();
+            reader.read_line(&mut line).unwrap();
+        }
+        // The message is larger than what lies between the two: it is still being written.
+        stream.write_all(b"552 5.3.4 Too large for us\r\n").unwrap();
+    });
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "*", &format!("smtp:{address}"), "tls = \"none\"");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let large = format!("{MESSAGE}{}", "x".repeat(998).add("\r\n").repeat(20_000));
+    let id = here.submit("a@else.test", &["u@elsewhere.test"], large.as_bytes()).unwrap();
+    heard.wait(&[&id.to_string(), "failed u@elsewhere.test 1 552 5.3.4 Too large for us"]);
 }
 
 #[test]

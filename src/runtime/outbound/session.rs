@@ -30,6 +30,9 @@ const TOO_LATE: &str = "550 5.4.7 The time for delivery that the sender gave is 
 /// Of a message with REQUIRETLS, on a route that asks for no certificate (RFC 8689 4.2.1).
 const NOT_VERIFIED: &str =
     "550 5.7.10 Message demands REQUIRETLS, and the route does not verify the receiving system";
+/// Milliseconds for what the other side has said before the connection broke, and octets of it.
+const LAST_WORDS_MILLIS: u64 = 1_000;
+const LAST_WORDS_BYTES: usize = 64 << 10;
 /// Octets read at once.
 const READ_BYTES: usize = 16 << 10;
 
@@ -340,7 +343,7 @@ impl Session {
                     .put_plaintext(&self.out, &mut sealed)
                     .and_then(|()| tls.take_ciphertext(&mut sealed));
                 if done.is_err() {
-                    return self.lose();
+                    return self.lose().await;
                 }
                 &sealed
             }
@@ -353,12 +356,25 @@ impl Session {
         self.out.clear();
         match written {
             Ok(Ok(())) => true,
-            _ => self.lose(),
+            _ => self.lose().await,
         }
     }
 
-    fn lose(&mut self) -> bool {
+    /// Nothing can be written any more. What the other side has said before it went is its answer: it is read.
+    async fn lose(&mut self) -> bool {
         self.out.clear();
+        let mut said = Vec::new();
+        let read = async {
+            while said.len() < LAST_WORDS_BYTES
+                && self.stream.read_buf(&mut said).await.is_ok_and(|read| read > 0)
+            {}
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(LAST_WORDS_MILLIS), read).await;
+        match &mut self.tls {
+            None => self.input.append(&mut said),
+            // Broken TLS has said nothing.
+            Some(tls) => drop(tls.put_ciphertext(&said, &mut self.input)),
+        }
         self.client.eof(self.clock.now());
         false
     }

@@ -127,18 +127,29 @@ def header(server, _):
     return reply
 
 
-def one_header_line(server, _):
-    """One header line of 40 MB, below the limit of a message: taken as it is."""
+def one_line(server, begin, end):
+    """A message with one line of 40 MB, below the limit of a message."""
     client = Attacker(server)
     client.envelope()
     starts(client.say(b"DATA\r\n"), "354")
-    client.socket.sendall(b"Subject: ")
+    client.socket.sendall(begin)
     block = b"s" * MIB
     for _ in range(40):
         client.socket.sendall(block)
-    reply = starts(client.say(b"\r\n\r\n.\r\n"), "250 2.0.0")
+    reply = client.say(end + b".\r\n")
+    starts(client.say(b"NOOP\r\n"), "250")
     client.close()
     return reply
+
+
+def one_header_line(server, _):
+    """One header line of 40 MB: over the limit of a header."""
+    return starts(one_line(server, b"Subject: ", b"\r\n\r\n"), "552 5.3.4")
+
+
+def one_body_line(server, _):
+    """One line of 40 MB in the body: taken as it is."""
+    return starts(one_line(server, b"Subject: x\r\n\r\n", b"\r\n"), "250 2.0.0")
 
 
 def recipients(server, _):
@@ -262,7 +273,7 @@ def silence(server, connections):
 
 # What each may cost in private memory, in MiB. A store's buffers and its index grow by what is written, whoever writes.
 ATTACKS = [
-    (command_line, 8), (endless_line, 8), (header, 64), (one_header_line, 64), (recipients, 16), (chunk_without_end, 8), (largest_chunk, 8),
+    (command_line, 8), (endless_line, 8), (header, 64), (one_header_line, 8), (one_body_line, 64), (recipients, 16), (chunk_without_end, 8), (largest_chunk, 8),
     (empty_chunks, 8), (nul, 8), (pipelined_nonsense, 8), (silence, None),
 ]
 

@@ -194,11 +194,13 @@ def refused(what, peer, route, domain):
 class OurServer(Server):
     """With a mailbox that can be emptied between the pairs."""
 
-    def __init__(self, socket, **options):
-        """`socket`: the path of a second LMTP listener."""
+    def __init__(self, socket=None, listeners=("smtp", "submission", "pop3"), **options):
+        """`socket`: the path of an LMTP listener, beside one on a port."""
         self.socket = socket
+        if socket:
+            listeners = (*listeners, "lmtp", f"lmtp={socket}")
         limit = {"policy.connections": 4000, "policy.connections_per_address": 4000, "submission.sender_rights": '"login"'}
-        super().__init__(users=USERS, listeners=("smtp", "submission", "pop3", "lmtp", f"lmtp={socket}"), settings=limit | options.pop("settings", {}), **options)
+        super().__init__(users=USERS, listeners=listeners, settings=limit | options.pop("settings", {}), **options)
 
     def empty(self):
         for user in self.users:

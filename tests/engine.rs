@@ -272,12 +272,20 @@ fn a_second_opening_is_refused_and_changes_nothing() {
     let house = House::new();
     house.set_up(&["smtp"]);
     let engine = house.open(&["user1"], Options::default());
-    let before = picture(&house.path());
-    let error = Engine::open(&house.path(), Options::default()).err().unwrap();
-    assert_eq!(error.kind(), Kind::Locked);
-    assert!(error.message().contains(&house.path().display().to_string()), "{error}");
-    assert!(!error.message().contains('\n'));
-    assert_eq!(picture(&house.path()), before);
+    // The engine that has it may write on its own behalf between the two pictures (an export, a checkpoint), though not for
+    // long: nobody gives it work.
+    let unchanged = (0..50).any(|_| {
+        let before = picture(&house.path());
+        let error = Engine::open(&house.path(), Options::default()).err().unwrap();
+        assert_eq!(error.kind(), Kind::Locked);
+        assert!(error.message().contains(&house.path().display().to_string()), "{error}");
+        assert!(!error.message().contains('\n'));
+        picture(&house.path()) == before || {
+            std::thread::sleep(Duration::from_millis(200));
+            false
+        }
+    });
+    assert!(unchanged, "each of fifty openings has changed something");
     engine.close().unwrap();
     Engine::open(&house.path(), Options::default()).unwrap();
 }

@@ -281,7 +281,7 @@ fn a_second_opening_is_refused_and_changes_nothing() {
         assert!(error.message().contains(&house.path().display().to_string()), "{error}");
         assert!(!error.message().contains('\n'));
         picture(&house.path()) == before || {
-            std::thread::sleep(Duration::from_millis(200));
+            std::thread::sleep(std::time::Duration::from_millis(200));
             false
         }
     });
@@ -711,7 +711,7 @@ fn a_close_waits_for_a_stop_that_drains_on_another_thread() {
     smtp.command("DATA", "354 ");
     std::thread::scope(|scope| {
         scope.spawn(|| engine.stop().unwrap());
-        std::thread::sleep(Duration::from_millis(200));
+        std::thread::sleep(std::time::Duration::from_millis(200));
         let (closed, is_closed) = std::sync::mpsc::channel();
         let engine = &engine;
         scope.spawn(move || closed.send(engine.close()).unwrap());

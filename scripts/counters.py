@@ -2,8 +2,7 @@
 """Counts what acceptance costs: syncs and bytes written for each message, with 64 concurrent senders.
 
 Counters, not times, so this is a test. The kernel's own account in /proc/PID/io gives the bytes (`write_bytes` is what went
-towards the disk, in whole pages; `wchar` is what was handed to write calls, replies to clients included). The program's own log, a line
-of about 130 bytes for each message, goes nowhere here: it is the host's. The sync calls are counted
+towards the disk, in whole pages; `wchar` is what was handed to write calls, replies to clients included). The sync calls are counted
 by a small library in front of libc's (`support/count_syncs.c`, built here), which does not slow the server down: under a tracer it is six
 times slower, and other groups come together. `--strace` counts once more under strace, to show that both see the same calls.
 """
@@ -52,7 +51,7 @@ def counting_library(base):
 
 def measure(arguments, directory, wrapper, counters):
     """Sends the messages to a fresh server; the load's own figures, and what `counters` says before and after."""
-    with Server(users=64, listeners=("smtp", "pop3"), directory=directory, tls=False, wrapper=wrapper, quiet=True) as server:
+    with Server(users=64, listeners=("smtp", "pop3"), directory=directory, tls=False, wrapper=wrapper) as server:
         server.own = True
 
         def send(messages):

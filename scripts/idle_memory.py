@@ -28,8 +28,7 @@ TARGET_KIB = {False: 4.0, True: 24.0}
 WORST_KIB = {
     "line": {False: 8.0, True: 24.0},
     "auth": {False: 24.0, True: 56.0},
-    # Input that waits (one read, 64 KiB), output up to its mark, and TLS records of both.
-    "output": {False: 128.0, True: 192.0},
+    "output": {False: 96.0, True: 128.0},
     "body": {False: 480.0, True: 512.0},
 }
 

@@ -61,6 +61,7 @@ impl PasswordCost {
         memory_kib: 8,
         passes: 1,
         lanes: 1,
+        // Evaluated by the compiler, which would refuse it: nothing is unwrapped at run time.
         scram_iterations: NonZeroU32::new(4096).unwrap(),
     };
 

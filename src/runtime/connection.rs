@@ -269,19 +269,23 @@ impl Connection {
 
     /// Writes out all output.
     async fn flush(&mut self) -> Result<(), Gone> {
-        let sealed;
-        let bytes = match &mut self.tls {
-            None => &self.out,
-            Some(tls) => {
-                let mut ciphertext = Vec::new();
-                tls.put_plaintext(&self.out, &mut ciphertext)?;
-                tls.take_ciphertext(&mut ciphertext)?;
-                sealed = ciphertext;
-                &sealed
-            }
-        };
-        write_all(&self.stream, bytes).await?;
-        self.out.clear();
+        let mut bytes = std::mem::take(&mut self.out);
+        if let Some(tls) = &mut self.tls {
+            let mut ciphertext = Vec::new();
+            tls.put_plaintext(&bytes, &mut ciphertext)?;
+            tls.take_ciphertext(&mut ciphertext)?;
+            bytes = ciphertext;
+        }
+        let written = write_some(&self.stream, &bytes)?;
+        if written < bytes.len() {
+            // It waits for a peer that may take its time: no more is held than what it has not taken.
+            bytes.drain(..written);
+            bytes.shrink_to_fit();
+            self.pending.shrink_to_fit();
+            write_all(&self.stream, &bytes).await?;
+        }
+        bytes.clear();
+        self.out = bytes;
         Ok(())
     }
 
@@ -378,6 +382,20 @@ pub(super) async fn settle(wait: Wait, logins: &Semaphore) -> Settled {
         }
         Wait::Work(work) => tokio::task::spawn_blocking(work).await.unwrap_or(Settled::Failed),
     }
+}
+
+/// Writes what the socket takes at once; how many bytes that were.
+fn write_some(stream: &Stream, bytes: &[u8]) -> Result<usize, Gone> {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match stream.try_write(rest) {
+            Ok(0) => return Err(Gone),
+            Ok(n) => written += n,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+            Err(_) => return Err(Gone),
+        }
+    }
+    Ok(written)
 }
 
 pub(super) async fn write_all(stream: &Stream, mut bytes: &[u8]) -> Result<(), Gone> {

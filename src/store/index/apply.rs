@@ -5,7 +5,7 @@
 
 use super::pack::{Pack, PackWalk, PackWriter};
 use super::row::{self, Head, PACK_BYTES, PACK_ROWS, Place};
-use super::{Batch, Space};
+use super::{Batch, Space, Tail};
 use crate::error::{Error, Kind, Result};
 use crate::store::body::chunk_record_len;
 use crate::store::encoding::Malformed;
@@ -234,40 +234,58 @@ impl Applier<'_, '_> {
 
     /// Adds a message to a mailbox; `false` when the mailbox is not there.
     fn add_row(&mut self, delivery: &Delivery, message: MessageRow) -> Result<bool> {
-        let key = row::mailbox_key(delivery.account, delivery.mailbox);
-        let head = match self.head(&key)? {
-            None if self.salvage => Some(salvaged(delivery.mailbox, &message)),
-            head => head,
+        let mailbox = (delivery.account, delivery.mailbox);
+        let known = self.batch.take_tail(mailbox);
+        let Some(mut tail) = known.map_or_else(|| self.tail(mailbox, &message), |t| Ok(Some(t)))?
+        else {
+            return Ok(false);
         };
-        let Some(mut head) = head else { return Ok(false) };
-        let mut pack = None;
-        if head.last_pack != 0 {
-            let pack_key = row::pack_key(delivery.account, delivery.mailbox, head.last_pack);
-            if let Some(value) = self.batch.get(Space::Pack, &pack_key)? {
-                let (mut rows, mut last) = (0, None);
-                row::visit_pack(&value, |row| {
-                    rows += 1;
-                    last = Some(row);
-                })
-                .map_err(malformed("message"))?;
-                if rows < PACK_ROWS && value.len() < PACK_BYTES {
-                    pack = Some((pack_key, value, last));
-                }
-            }
-        }
-        let (pack_key, mut value, before) = pack.unwrap_or_else(|| {
+        let Tail { head, rows, bytes, last } = &mut tail;
+        if *rows == 0 || *rows >= PACK_ROWS || *bytes >= PACK_BYTES {
             head.last_pack = message.uid;
-            let key = row::pack_key(delivery.account, delivery.mailbox, message.uid);
-            (key, Vec::new(), None)
-        });
-        row::put_pack_row(&mut value, before.as_ref(), &message);
-        self.batch.put(Space::Pack, pack_key, value);
+            (*rows, *last) = (0, None);
+            self.batch.put(Space::Pack, row::pack_key(mailbox.0, mailbox.1, message.uid), Vec::new());
+        }
+        let key = row::pack_key(mailbox.0, mailbox.1, head.last_pack);
+        let value = self.batch.edit(Space::Pack, key)?;
+        row::put_pack_row(value, last.as_ref(), &message);
+        (*rows, *bytes) = (rows.saturating_add(1), value.len());
         head.uid_next = head.uid_next.max(message.uid.saturating_add(1));
         head.highest_modseq = head.highest_modseq.max(message.modseq);
         head.messages = head.messages.saturating_add(1);
         head.bytes = head.bytes.saturating_add(message.size);
-        self.batch.put(Space::Head, key, head.encode());
+        *last = Some(message);
+        let value = self.batch.edit(Space::Head, row::mailbox_key(mailbox.0, mailbox.1))?;
+        value.clear();
+        head.encode_to(value);
+        self.batch.keep_tail(mailbox, tail);
         Ok(true)
+    }
+
+    /// Where a mailbox ends; `None` when it is not there.
+    fn tail(
+        &self,
+        (account, mailbox): (AccountId, MailboxId),
+        message: &MessageRow,
+    ) -> Result<Option<Tail>> {
+        let head = match self.head(&row::mailbox_key(account, mailbox))? {
+            None if self.salvage => Some(salvaged(mailbox, message)),
+            head => head,
+        };
+        let Some(head) = head else { return Ok(None) };
+        let mut tail = Tail { head, rows: 0, bytes: 0, last: None };
+        if tail.head.last_pack != 0 {
+            let key = row::pack_key(account, mailbox, tail.head.last_pack);
+            if let Some(value) = self.batch.get(Space::Pack, &key)? {
+                tail.bytes = value.len();
+                row::visit_pack(&value, |row| {
+                    tail.rows = tail.rows.saturating_add(1);
+                    tail.last = Some(row);
+                })
+                .map_err(malformed("message"))?;
+            }
+        }
+        Ok(Some(tail))
     }
 
     /// Adds a message to a mailbox at the place of its UID; `false` when the mailbox is not there or has the UID.
@@ -481,14 +499,14 @@ impl Applier<'_, '_> {
 
     /// A segment without live bytes has no row.
     fn add_live(&mut self, lane: Lane, segment: u64, bytes: i64) -> Result<()> {
-        let key = row::live_key(lane.0, segment);
-        let old = match self.batch.get(Space::Live, &key)? {
-            Some(value) => row::decode_live(&value).map_err(malformed("segment"))?,
-            None => 0,
+        let value = self.batch.edit(Space::Live, row::live_key(lane.0, segment))?;
+        let old = match value.is_empty() {
+            false => row::decode_live(value).map_err(malformed("segment"))?,
+            true => 0,
         };
         match old.saturating_add(bytes) {
-            0 => self.batch.delete(Space::Live, key),
-            live => self.batch.put(Space::Live, key, row::encode_live(live)),
+            0 => self.batch.delete(Space::Live, row::live_key(lane.0, segment)),
+            live => row::set_live(value, live),
         }
         Ok(())
     }

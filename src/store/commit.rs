@@ -149,6 +149,7 @@ pub fn run(core: &Core, lane: Lane, log: &mut Log) {
         lane,
         log,
         buffer: Vec::new(),
+        blocks: Vec::new(),
         unshown: None,
         owed: Vec::new(),
         log_failed: false,
@@ -203,6 +204,8 @@ struct Committer<'a> {
     lane: Lane,
     log: &'a mut Log,
     buffer: Vec<u8>,
+    /// Blocks of bodies that are in the buffer.
+    blocks: Vec<Vec<u8>>,
     unshown: Option<Unshown>,
     /// Messages of other lanes that are to be let go when the index shows why.
     owed: Vec<(super::MessageId, u32)>,
@@ -324,6 +327,7 @@ impl Committer<'_> {
             let committed = Committed { lsn: self.log.last_lsn(), uids: planned.uids };
             members.push(Member { done, committed });
         }
+        self.core.large.spare_blocks.give_back(&mut self.blocks);
         let lsns = self.log.last_lsn();
         self.log.return_lsns(lsns.saturating_sub(laid.len() as u64));
         let written = match self.write(&laid, &mut records, start) {
@@ -487,6 +491,7 @@ impl Committer<'_> {
                 for bytes in blocks.iter() {
                     self.buffer.extend_from_slice(bytes);
                 }
+                self.blocks.push(blocks.into_last());
                 crc = of_bytes;
                 tail = self.buffer.len();
             }

@@ -11,6 +11,11 @@
 //! A lane's spares are segments in preparation: one that the housekeeper allocated, and files of segments that
 //! compaction has freed, with their old bytes. Those bytes are void in the new segment, because it has another
 //! salt and its records have higher LSNs; blocks that were written once are faster than new ones.
+//!
+//! The first sync of a block also costs a commit of the file system's journal, which says that the block was written.
+//! Groups of many messages share it. Few senders would pay it for every message, in time and in bytes: so when groups
+//! have been small for a while, a group that reaches blocks never written writes zeros behind itself
+//! ([`Log::write_ahead`]), and the groups behind it overwrite them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +32,17 @@ use crate::vfs::{File, Fs, Open};
 const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 /// Bytes of a segment that is made when the disk has no room for a larger one.
 const SMALL_SEGMENT_BYTES: u64 = 128 << 10;
+
+/// A group of fewer bytes is a small one.
+const SMALL_GROUP_BYTES: usize = 64 << 10;
+/// After so many small groups, one after the other, zeros are written ahead.
+const SMALL_GROUPS: u32 = 8;
+/// Bytes of zeros that a small group writes behind itself.
+const AHEAD_BYTES: u64 = 256 << 10;
+/// Where they begin and end: a block of nearly every file system.
+const BLOCK_BYTES: u64 = 4096;
+/// The zeros.
+static ZEROS: [u8; AHEAD_BYTES as usize] = [0; AHEAD_BYTES as usize];
 
 /// Bytes of zeros that are written and synced at once to a segment that is written in advance.
 const SLICE_BYTES: u64 = 1 << 20;
@@ -62,6 +78,8 @@ pub struct Spare {
     capacity: u64,
     /// Whether it was a segment before.
     recycled: bool,
+    /// Whether its blocks were written once.
+    written: bool,
 }
 
 /// Counters of the log.
@@ -143,7 +161,7 @@ impl LaneSetting {
         bytes: u64,
         pause: &mut dyn FnMut() -> bool,
     ) -> Result<()> {
-        let spare = self.prepare(bytes)?;
+        let mut spare = self.prepare(bytes)?;
         if self.preparation == Preparation::Written {
             let filled = self.fill(&spare, pause);
             if !matches!(filled, Ok(true)) {
@@ -152,6 +170,7 @@ impl LaneSetting {
                 let _ = self.fs.remove_file(&path);
                 return filled.map(|_| ()).map_err(|e| Error::io("write", &path, &e));
             }
+            spare.written = true;
         }
         room.add(spare);
         Ok(())
@@ -278,7 +297,8 @@ impl LaneSetting {
         if len < planned {
             file.allocate(planned)?;
         }
-        Ok(Spare { file, path: path.into(), capacity: len.max(planned), recycled: true })
+        let capacity = len.max(planned);
+        Ok(Spare { file, path: path.into(), capacity, recycled: true, written: true })
     }
 
     fn spare_path(&self) -> PathBuf {
@@ -298,7 +318,9 @@ impl LaneSetting {
             return Err(Error::io("allocate", &path, &e));
         }
         self.space.took();
-        Ok(Spare { file, path, capacity: bytes, recycled: false })
+        // A file that grows has no blocks ahead.
+        let written = self.preparation == Preparation::Growing;
+        Ok(Spare { file, path, capacity: bytes, recycled: false, written })
     }
 
     /// Prepares `wanted` bytes, or on a full disk as few as `need`, for which the ballast goes.
@@ -330,6 +352,8 @@ struct Active {
     capacity: u64,
     /// Where the next write goes; ahead of the tail while something is not synced.
     end: u64,
+    /// What is before this was written before, or need not be written ahead.
+    written: u64,
     /// The tail before this segment.
     before: Tail,
 }
@@ -347,6 +371,8 @@ pub struct Log {
     last_lsn: u64,
     /// No LSN up to this one is given again, whatever fails.
     floor: u64,
+    /// Small groups, one after the other.
+    small_groups: u32,
     next_number: u64,
     /// The segment of the tail was left by a process that did not cut it off where it ends.
     uncut: bool,
@@ -386,6 +412,7 @@ impl Log {
             tail,
             last_lsn,
             floor: last_lsn,
+            small_groups: 0,
             next_number,
             uncut,
             failed_behind_tail: false,
@@ -529,7 +556,8 @@ impl Log {
         };
         let path = segment::path(&setting.dir, setting.lane, number);
         let directory = setting.dir.join(segment::DIRECTORY);
-        let Spare { file, path: temporary, capacity, .. } = spare;
+        let Spare { file, path: temporary, capacity, written, .. } = spare;
+        let written = if written { u64::MAX } else { 0 };
         let bytes = header.encode();
         file.write_at(&bytes, 0).map_err(|e| Error::io("write", &temporary, &e))?;
         file.sync_all().map_err(|e| Error::io("sync", &temporary, &e))?;
@@ -542,7 +570,8 @@ impl Log {
         setting.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         setting.counters.syncs.fetch_add(2, Ordering::Relaxed);
         let before = self.tail;
-        Ok(Active { number, salt: header.salt, file, path, capacity, end: HEADER_BYTES, before })
+        let (salt, end) = (header.salt, HEADER_BYTES);
+        Ok(Active { number, salt, file, path, capacity, end, written, before })
     }
 
     /// Writes bytes at the end of the active segment. On an error the segment is given up.
@@ -557,7 +586,30 @@ impl Log {
         }
         active.end = active.end.saturating_add(bytes.len() as u64);
         self.setting.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let small = bytes.len() < SMALL_GROUP_BYTES;
+        self.small_groups = if small { self.small_groups.saturating_add(1) } else { 0 };
+        if self.small_groups >= SMALL_GROUPS {
+            self.write_ahead();
+        }
         Ok(())
+    }
+
+    /// Writes zeros behind a small group that has reached blocks never written; the group's sync is theirs. What is
+    /// behind the end is void whatever stands there, so it does not matter if they do not come to the disk.
+    fn write_ahead(&mut self) {
+        let Some(active) = &mut self.active else { return };
+        if active.end <= active.written {
+            return;
+        }
+        let from = active.end.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
+        let len = AHEAD_BYTES.min(active.capacity.saturating_sub(from));
+        let zeros = usize::try_from(len).ok().and_then(|len| ZEROS.get(..len)).unwrap_or_default();
+        active.written = match active.file.write_at(zeros, from) {
+            Ok(()) => from.saturating_add(len),
+            // The sync tells if it matters. It is not tried again in this segment.
+            Err(_) => u64::MAX,
+        };
+        self.setting.counters.bytes.fetch_add(len, Ordering::Relaxed);
     }
 
     /// Makes what was written durable, and moves the tail. On an error the segment is given up.

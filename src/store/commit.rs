@@ -372,9 +372,8 @@ impl Committer<'_> {
         if unshown.records > 0 {
             self.unshown = Some(unshown);
         }
-        let enough = |unshown: &Unshown| {
-            unshown.records >= SHOWN_TOGETHER || unshown.bytes >= SHOWN_BYTES
-        };
+        let enough =
+            |unshown: &Unshown| unshown.records >= SHOWN_TOGETHER || unshown.bytes >= SHOWN_BYTES;
         if self.unshown.as_ref().is_some_and(enough) {
             self.show();
         }

@@ -708,4 +708,53 @@ mod tests {
         let bytes = crate::vfs::read_small(&fs, &path, 1 << 20).unwrap();
         assert_eq!(&bytes[HEADER_BYTES as usize..], b"12345678");
     }
+
+    #[test]
+    fn small_groups_write_zeros_ahead_and_large_ones_do_not() {
+        let fs = Disk::new();
+        let setting = setting(&fs);
+        let room = Arc::new(SpareRoom::default());
+        let mut log = Log::new(setting.clone(), room.clone(), Tail::default(), 0, 1, false);
+        let written = || setting.counters.bytes.load(Ordering::Relaxed);
+        let group = |log: &mut Log, bytes: usize| {
+            let before = written();
+            log.write(&vec![1; bytes]).unwrap();
+            log.take_lsn();
+            log.sync().unwrap();
+            written() - before
+        };
+        log.roll(0).unwrap();
+        for _ in 1..SMALL_GROUPS {
+            assert_eq!(group(&mut log, 1000), 1000);
+        }
+        assert_eq!(group(&mut log, 1000), 1000 + AHEAD_BYTES);
+        // What was written ahead is overwritten, and then there is more.
+        let path = segment::path(&setting.dir, 0, 1);
+        let end = log.tail().end;
+        for _ in 0..AHEAD_BYTES / 1000 - 4 {
+            assert_eq!(group(&mut log, 1000), 1000);
+        }
+        let bytes = crate::vfs::read_small(&fs, &path, 1 << 20).unwrap();
+        assert!(bytes[HEADER_BYTES as usize..log.tail().end as usize].iter().all(|b| *b == 1));
+        assert!(bytes[log.tail().end as usize..].iter().all(|b| *b == 0));
+        assert!(log.tail().end < end + AHEAD_BYTES);
+        let more: u64 = (0..10).map(|_| group(&mut log, 1000)).sum();
+        assert_eq!(more, 10_000 + AHEAD_BYTES);
+        // A large group ends it, until there were small ones again.
+        assert_eq!(group(&mut log, SMALL_GROUP_BYTES), SMALL_GROUP_BYTES as u64);
+        for _ in 1..SMALL_GROUPS {
+            let most = SMALL_GROUP_BYTES - 1;
+            assert_eq!(group(&mut log, most), most as u64);
+        }
+        // There is no room for all of it: the segment's end is the end of the zeros.
+        let left = log.active.as_ref().map(|a| a.capacity - a.end).unwrap();
+        let ahead = group(&mut log, 1000) - 1000;
+        assert!(ahead < AHEAD_BYTES && ahead > left - 1000 - BLOCK_BYTES, "{ahead} of {left}");
+        // A segment that is used again was written.
+        log.roll(0).unwrap();
+        setting.retire(&room, &[1]).unwrap();
+        assert!(room.spares.lock().iter().all(|spare| spare.recycled && spare.written));
+        log.roll(0).unwrap();
+        assert_eq!(group(&mut log, 1000), 1000);
+    }
 }

@@ -469,8 +469,14 @@ mod tests {
             Extensions { requiretls: true, future_release: Extensions::ALL.future_release, ..none };
         let mut found = MailParameters::default();
         let offered = Offered { extensions: &on, tls: false, hold: false };
-        assert_eq!(super::mail(b" REQUIRETLS", offered, &mut found, &mut Memory::default()), Err(NO_TLS));
-        assert_eq!(super::mail(b" HOLDFOR=1", offered, &mut found, &mut Memory::default()), Err(UNKNOWN));
+        assert_eq!(
+            super::mail(b" REQUIRETLS", offered, &mut found, &mut Memory::default()),
+            Err(NO_TLS)
+        );
+        assert_eq!(
+            super::mail(b" HOLDFOR=1", offered, &mut found, &mut Memory::default()),
+            Err(UNKNOWN)
+        );
         let eight = Extensions { binarymime: true, chunking: false, ..Extensions::default() };
         assert_eq!(read(" BODY=BINARYMIME", &eight), Err(VALUE));
     }

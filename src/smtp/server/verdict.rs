@@ -6,9 +6,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::phrase::{
-    DATA_TAKEN, MAIL_TAKEN, OK, RCPT_TAKEN, SHUTDOWN, TOO_MANY_ERRORS, UNTOLD,
-};
+use super::phrase::{DATA_TAKEN, MAIL_TAKEN, OK, RCPT_TAKEN, SHUTDOWN, TOO_MANY_ERRORS, UNTOLD};
 use super::{Dialect, Pause, Repeat, Server, State, Transaction};
 use crate::codec::body::Decoder;
 use crate::codec::date::Rfc3339;

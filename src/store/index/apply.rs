@@ -244,7 +244,11 @@ impl Applier<'_, '_> {
         if *rows == 0 || *rows >= PACK_ROWS || *bytes >= PACK_BYTES {
             head.last_pack = message.uid;
             (*rows, *last) = (0, None);
-            self.batch.put(Space::Pack, row::pack_key(mailbox.0, mailbox.1, message.uid), Vec::new());
+            self.batch.put(
+                Space::Pack,
+                row::pack_key(mailbox.0, mailbox.1, message.uid),
+                Vec::new(),
+            );
         }
         let key = row::pack_key(mailbox.0, mailbox.1, head.last_pack);
         let value = self.batch.edit(Space::Pack, key)?;
@@ -518,4 +522,106 @@ fn positive(bytes: u64) -> i64 {
 
 fn negative(bytes: u64) -> i64 {
     positive(bytes).saturating_neg()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Bound;
+
+    use super::super::{Changes, IndexView, Pair, Visit};
+    use super::*;
+
+    /// An index with nothing in it.
+    struct Nothing;
+    impl IndexView for Nothing {
+        fn get(&self, _: Space, _: &[u8]) -> Result<Option<Vec<u8>>> {
+            Ok(None)
+        }
+        fn range(&self, _: Space, _: Bound<&[u8]>, _: Bound<&[u8]>, _: Visit<'_>) -> Result<()> {
+            Ok(())
+        }
+        fn last_at_or_before(&self, _: Space, _: &[u8]) -> Result<Option<Pair>> {
+            Ok(None)
+        }
+    }
+
+    const A: AccountId = AccountId(7);
+    const OTHER: MailboxId = MailboxId(2);
+
+    fn apply(batch: &mut Batch<'_>, record: &Record) {
+        let (lane, large) = (Lane(0), Lane(1));
+        let mut applier = Applier { batch, lane, large, released: Vec::new(), salvage: false };
+        applier.apply(record, Position { segment: 1, offset: 4096, len: 64 }).unwrap();
+    }
+
+    /// Two mailboxes that fill, and whose last packs change in every other way in between.
+    fn records() -> Vec<Record> {
+        let mut records = Vec::new();
+        for (mailbox, name) in [(MailboxId::INBOX, "INBOX"), (OTHER, "Other")] {
+            let name = name.to_owned();
+            records.push(Record::Mailbox { account: A, mailbox, uid_validity: 1, name });
+        }
+        let (mut next, mut modseq) = ([1_u32, 1], 1_u64);
+        for n in 0..400_u32 {
+            let at = usize::from(n % 3 == 0);
+            let mailbox = [MailboxId::INBOX, OTHER][at];
+            modseq += 1;
+            let delivery = Delivery { account: A, mailbox, uid: next[at], modseq };
+            next[at] += 1;
+            let message = MessageId(0x0100_0000_0000_0000 + u64::from(n));
+            let (size, received) = (u64::from(n), u64::from(n * 10));
+            records.push(Record::Deliver { message, delivery, size, received, flags: 0 });
+            let uid = next[0].saturating_sub(1);
+            modseq += 1;
+            match n % 11 {
+                3 => records.push(Record::Flags {
+                    account: A,
+                    mailbox: MailboxId::INBOX,
+                    modseq,
+                    add: 1,
+                    remove: 0,
+                    uids: vec![uid],
+                }),
+                6 => {
+                    let (account, uids) = (A, vec![uid]);
+                    let mailbox = MailboxId::INBOX;
+                    records.push(Record::Expunge { account, mailbox, modseq, uids });
+                }
+                9 => {
+                    let pairs = vec![(uid, next[1])];
+                    next[1] += 1;
+                    records.push(Record::Move {
+                        account: A,
+                        from: MailboxId::INBOX,
+                        to: OTHER,
+                        from_modseq: modseq,
+                        to_modseq: modseq,
+                        pairs,
+                    });
+                }
+                _ => {}
+            }
+        }
+        records.push(Record::RemoveMailboxes { account: A });
+        records
+    }
+
+    #[test]
+    fn a_remembered_end_of_a_mailbox_is_what_a_look_would_find() {
+        let mut batch = Batch::new(&Nothing);
+        let mut looked = Changes::new();
+        for (n, record) in records().iter().enumerate() {
+            apply(&mut batch, record);
+            // A new batch remembers nothing.
+            let mut fresh = Batch::over(&Nothing, looked);
+            apply(&mut fresh, record);
+            looked = fresh.into_changes();
+            let (changes, tails) = batch.into_parts();
+            assert_eq!(changes, looked, "record {n}: {record:?}");
+            batch = Batch::over(&Nothing, changes).with_tails(tails);
+        }
+        let (changes, tails) = batch.into_parts();
+        assert!(tails.is_empty());
+        assert!(changes.iter().any(|((space, _), _)| *space == Space::Pack));
+    }
 }

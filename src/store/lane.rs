@@ -11,11 +11,6 @@
 //! A lane's spares are segments in preparation: one that the housekeeper allocated, and files of segments that
 //! compaction has freed, with their old bytes. Those bytes are void in the new segment, because it has another
 //! salt and its records have higher LSNs; blocks that were written once are faster than new ones.
-//!
-//! The first sync of a block also costs a commit of the file system's journal, which says that the block was written.
-//! Groups of many messages share it. Few senders would pay it for every message, in time and in bytes: so when groups
-//! have been small for a while, a group that reaches blocks never written writes zeros behind itself
-//! ([`Log::write_ahead`]), and the groups behind it overwrite them.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -33,16 +28,13 @@ const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 /// Bytes of a segment that is made when the disk has no room for a larger one.
 const SMALL_SEGMENT_BYTES: u64 = 128 << 10;
 
-/// A group of fewer bytes is a small one.
-const SMALL_GROUP_BYTES: usize = 64 << 10;
-/// After so many small groups, one after the other, zeros are written ahead.
-const SMALL_GROUPS: u32 = 8;
-/// Bytes of zeros that a small group writes behind itself.
+/// Bytes of zeros that are written ahead of small groups at most, and the part of the segment that they are at most.
 const AHEAD_BYTES: u64 = 256 << 10;
-/// Where they begin and end: a block of nearly every file system.
-const BLOCK_BYTES: u64 = 4096;
-/// The zeros.
-static ZEROS: [u8; AHEAD_BYTES as usize] = [0; AHEAD_BYTES as usize];
+const AHEAD_PART: u64 = 16;
+/// They end with a page.
+const PAGE_BYTES: u64 = 4096;
+/// Groups of so many bytes on average are small.
+const SMALL_GROUP_BYTES: u64 = 64 << 10;
 
 /// Bytes of zeros that are written and synced at once to a segment that is written in advance.
 const SLICE_BYTES: u64 = 1 << 20;
@@ -53,8 +45,11 @@ pub enum Preparation {
     /// Not at all: each sync also makes the file's new length durable.
     Growing,
     /// Its blocks are allocated; the first sync of each also records that it was written.
-    #[default]
     Allocated,
+    /// It is allocated, and while groups are small, zeros are written a little ahead of them with the same sync: most syncs
+    /// then have nothing to record but the bytes. A lone writer's bytes are written twice; large groups leave it alone.
+    #[default]
+    Ahead,
     /// It is filled with zeros in advance, slice by slice, so that a sync has nothing to record but the bytes. All bytes
     /// are written twice. A segment that is needed before it is full of zeros is allocated only.
     Written,
@@ -76,10 +71,10 @@ pub struct Spare {
     file: Arc<dyn File>,
     path: PathBuf,
     capacity: u64,
+    /// Bytes at its front that were written before, whatever they were.
+    written: u64,
     /// Whether it was a segment before.
     recycled: bool,
-    /// Whether its blocks were written once.
-    written: bool,
 }
 
 /// Counters of the log.
@@ -161,7 +156,7 @@ impl LaneSetting {
         bytes: u64,
         pause: &mut dyn FnMut() -> bool,
     ) -> Result<()> {
-        let mut spare = self.prepare(bytes)?;
+        let spare = self.prepare(bytes)?;
         if self.preparation == Preparation::Written {
             let filled = self.fill(&spare, pause);
             if !matches!(filled, Ok(true)) {
@@ -170,7 +165,6 @@ impl LaneSetting {
                 let _ = self.fs.remove_file(&path);
                 return filled.map(|_| ()).map_err(|e| Error::io("write", &path, &e));
             }
-            spare.written = true;
         }
         room.add(spare);
         Ok(())
@@ -218,13 +212,13 @@ impl LaneSetting {
         self.space.bounded(planned, SMALL_SEGMENT_BYTES.min(full))
     }
 
-    /// Whether a file of so many bytes is worth keeping beside so many others: spares never take more space than
-    /// the lane itself.
+    /// Whether a file of so many bytes is worth keeping beside so many others. Where the lane is small, as behind a queue
+    /// through which much goes, spares may take more space than it does, up to so many planned segments.
     fn is_wanted(&self, len: u64, (count, bytes): (usize, u64)) -> bool {
         let (held, planned) = (self.held.load(Ordering::Relaxed), self.planned_bytes());
         count < self.recycled
             && len >= planned / 2
-            && bytes.saturating_add(len) <= held.max(planned.saturating_mul(2))
+            && bytes.saturating_add(len) <= held.max(planned.saturating_mul(self.recycled as u64))
     }
 
     /// Lets the files of freed segments go: a few become spares, the rest is removed. Answers those that are gone
@@ -297,8 +291,13 @@ impl LaneSetting {
         if len < planned {
             file.allocate(planned)?;
         }
-        let capacity = len.max(planned);
-        Ok(Spare { file, path: path.into(), capacity, recycled: true, written: true })
+        Ok(Spare {
+            file,
+            path: path.into(),
+            capacity: len.max(planned),
+            written: len,
+            recycled: true,
+        })
     }
 
     fn spare_path(&self) -> PathBuf {
@@ -311,16 +310,16 @@ impl LaneSetting {
         let file = self.fs.open(&path, Open::Create).map_err(|e| Error::io("create", &path, &e))?;
         let allocated = file.set_len(0).and_then(|()| match self.preparation {
             Preparation::Growing => Ok(()),
-            Preparation::Allocated | Preparation::Written => file.allocate(bytes),
+            Preparation::Allocated | Preparation::Ahead | Preparation::Written => {
+                file.allocate(bytes)
+            }
         });
         if let Err(e) = allocated {
             let _ = self.fs.remove_file(&path);
             return Err(Error::io("allocate", &path, &e));
         }
         self.space.took();
-        // A file that grows has no blocks ahead.
-        let written = self.preparation == Preparation::Growing;
-        Ok(Spare { file, path, capacity: bytes, recycled: false, written })
+        Ok(Spare { file, path, capacity: bytes, written: 0, recycled: false })
     }
 
     /// Prepares `wanted` bytes, or on a full disk as few as `need`, for which the ballast goes.
@@ -352,10 +351,46 @@ struct Active {
     capacity: u64,
     /// Where the next write goes; ahead of the tail while something is not synced.
     end: u64,
-    /// What is before this was written before, or need not be written ahead.
+    /// Up to there the file's blocks were written before, or are by the next sync.
     written: u64,
     /// The tail before this segment.
     before: Tail,
+}
+
+/// Writes zeros ahead of small groups.
+#[derive(Default)]
+struct Ahead {
+    zeros: Vec<u8>,
+    /// Bytes of a group, on average over the last few.
+    group: u64,
+}
+
+impl Ahead {
+    /// A group of `len` bytes was written. If it has come to unwritten blocks, and groups are small, zeros go behind it.
+    /// Answers how many. A failure is the file system's way to say that it does not help here.
+    fn write(&mut self, active: &mut Active, len: u64) -> u64 {
+        // Large groups are noticed at once, small ones when there were a few.
+        let weight = if len > self.group { 1 } else { 7 };
+        self.group = self.group.saturating_mul(weight).saturating_add(len) / (weight + 1);
+        if active.end <= active.written {
+            return 0;
+        }
+        active.written = active.end;
+        if self.group.max(len) > SMALL_GROUP_BYTES {
+            return 0;
+        }
+        let ahead = AHEAD_BYTES.min(active.capacity / AHEAD_PART);
+        let to = active.end.saturating_add(ahead) & !(PAGE_BYTES - 1);
+        let to = to.min(active.capacity).max(active.end);
+        let bytes = to.saturating_sub(active.end);
+        self.zeros.resize(usize::try_from(bytes).unwrap_or(0), 0);
+        if active.file.write_at(&self.zeros, active.end).is_err() {
+            active.written = active.capacity;
+            return 0;
+        }
+        active.written = to;
+        bytes
+    }
 }
 
 /// The writing end of a lane. Owned by its committer.
@@ -365,14 +400,13 @@ pub struct Log {
     /// The spare.
     pub room: Arc<SpareRoom>,
     active: Option<Active>,
+    ahead: Ahead,
     /// Where the log ends, as far as it is durable.
     tail: Tail,
     /// LSN of the last record written, durable or not.
     last_lsn: u64,
     /// No LSN up to this one is given again, whatever fails.
     floor: u64,
-    /// Small groups, one after the other.
-    small_groups: u32,
     next_number: u64,
     /// The segment of the tail was left by a process that did not cut it off where it ends.
     uncut: bool,
@@ -409,10 +443,10 @@ impl Log {
             setting,
             room,
             active: None,
+            ahead: Ahead::default(),
             tail,
             last_lsn,
             floor: last_lsn,
-            small_groups: 0,
             next_number,
             uncut,
             failed_behind_tail: false,
@@ -557,7 +591,6 @@ impl Log {
         let path = segment::path(&setting.dir, setting.lane, number);
         let directory = setting.dir.join(segment::DIRECTORY);
         let Spare { file, path: temporary, capacity, written, .. } = spare;
-        let written = if written { u64::MAX } else { 0 };
         let bytes = header.encode();
         file.write_at(&bytes, 0).map_err(|e| Error::io("write", &temporary, &e))?;
         file.sync_all().map_err(|e| Error::io("sync", &temporary, &e))?;
@@ -569,9 +602,16 @@ impl Log {
             setting.fs.open(&path, Open::ReadWrite).map_err(|e| Error::io("open", &path, &e))?;
         setting.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         setting.counters.syncs.fetch_add(2, Ordering::Relaxed);
-        let before = self.tail;
-        let (salt, end) = (header.salt, HEADER_BYTES);
-        Ok(Active { number, salt, file, path, capacity, end, written, before })
+        Ok(Active {
+            number,
+            salt: header.salt,
+            file,
+            path,
+            capacity,
+            end: HEADER_BYTES,
+            written: written.max(HEADER_BYTES),
+            before: self.tail,
+        })
     }
 
     /// Writes bytes at the end of the active segment. On an error the segment is given up.
@@ -584,32 +624,14 @@ impl Log {
             self.give_up();
             return Err(error);
         }
-        active.end = active.end.saturating_add(bytes.len() as u64);
-        self.setting.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        let small = bytes.len() < SMALL_GROUP_BYTES;
-        self.small_groups = if small { self.small_groups.saturating_add(1) } else { 0 };
-        if self.small_groups >= SMALL_GROUPS {
-            self.write_ahead();
+        let len = bytes.len() as u64;
+        active.end = active.end.saturating_add(len);
+        let mut all = len;
+        if self.setting.preparation == Preparation::Ahead {
+            all = all.saturating_add(self.ahead.write(active, len));
         }
+        self.setting.counters.bytes.fetch_add(all, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Writes zeros behind a small group that has reached blocks never written; the group's sync is theirs. What is
-    /// behind the end is void whatever stands there, so it does not matter if they do not come to the disk.
-    fn write_ahead(&mut self) {
-        let Some(active) = &mut self.active else { return };
-        if active.end <= active.written {
-            return;
-        }
-        let from = active.end.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
-        let len = AHEAD_BYTES.min(active.capacity.saturating_sub(from));
-        let zeros = usize::try_from(len).ok().and_then(|len| ZEROS.get(..len)).unwrap_or_default();
-        active.written = match active.file.write_at(zeros, from) {
-            Ok(()) => from.saturating_add(len),
-            // The sync tells if it matters. It is not tried again in this segment.
-            Err(_) => u64::MAX,
-        };
-        self.setting.counters.bytes.fetch_add(len, Ordering::Relaxed);
     }
 
     /// Makes what was written durable, and moves the tail. On an error the segment is given up.
@@ -707,54 +729,5 @@ mod tests {
         let path = segment::path(&setting.dir, 0, 1);
         let bytes = crate::vfs::read_small(&fs, &path, 1 << 20).unwrap();
         assert_eq!(&bytes[HEADER_BYTES as usize..], b"12345678");
-    }
-
-    #[test]
-    fn small_groups_write_zeros_ahead_and_large_ones_do_not() {
-        let fs = Disk::new();
-        let setting = setting(&fs);
-        let room = Arc::new(SpareRoom::default());
-        let mut log = Log::new(setting.clone(), room.clone(), Tail::default(), 0, 1, false);
-        let written = || setting.counters.bytes.load(Ordering::Relaxed);
-        let group = |log: &mut Log, bytes: usize| {
-            let before = written();
-            log.write(&vec![1; bytes]).unwrap();
-            log.take_lsn();
-            log.sync().unwrap();
-            written() - before
-        };
-        log.roll(0).unwrap();
-        for _ in 1..SMALL_GROUPS {
-            assert_eq!(group(&mut log, 1000), 1000);
-        }
-        assert_eq!(group(&mut log, 1000), 1000 + AHEAD_BYTES);
-        // What was written ahead is overwritten, and then there is more.
-        let path = segment::path(&setting.dir, 0, 1);
-        let end = log.tail().end;
-        for _ in 0..AHEAD_BYTES / 1000 - 4 {
-            assert_eq!(group(&mut log, 1000), 1000);
-        }
-        let bytes = crate::vfs::read_small(&fs, &path, 1 << 20).unwrap();
-        assert!(bytes[HEADER_BYTES as usize..log.tail().end as usize].iter().all(|b| *b == 1));
-        assert!(bytes[log.tail().end as usize..].iter().all(|b| *b == 0));
-        assert!(log.tail().end < end + AHEAD_BYTES);
-        let more: u64 = (0..10).map(|_| group(&mut log, 1000)).sum();
-        assert_eq!(more, 10_000 + AHEAD_BYTES);
-        // A large group ends it, until there were small ones again.
-        assert_eq!(group(&mut log, SMALL_GROUP_BYTES), SMALL_GROUP_BYTES as u64);
-        for _ in 1..SMALL_GROUPS {
-            let most = SMALL_GROUP_BYTES - 1;
-            assert_eq!(group(&mut log, most), most as u64);
-        }
-        // There is no room for all of it: the segment's end is the end of the zeros.
-        let left = log.active.as_ref().map(|a| a.capacity - a.end).unwrap();
-        let ahead = group(&mut log, 1000) - 1000;
-        assert!(ahead < AHEAD_BYTES && ahead > left - 1000 - BLOCK_BYTES, "{ahead} of {left}");
-        // A segment that is used again was written.
-        log.roll(0).unwrap();
-        setting.retire(&room, &[1]).unwrap();
-        assert!(room.spares.lock().iter().all(|spare| spare.recycled && spare.written));
-        log.roll(0).unwrap();
-        assert_eq!(group(&mut log, 1000), 1000);
     }
 }

@@ -1,7 +1,7 @@
 //! The committer of an ordinary lane.
 //!
 //! It takes everything that waits, plans it, lays the records into one buffer, and makes one write and
-//! one sync for all. Then it answers the tickets. The index is changed afterwards, for several small groups
+//! one sync for all. Then it answers the tickets. The index is changed afterwards, for several groups
 //! together; who reads before that nudges the committer and waits until it is done, so that whoever was answered
 //! sees what was answered. While a sync runs, the next group gathers, and under load for a moment longer
 //! (`gather.rs`). A group holds at most 4 MiB or one transaction, and never crosses from one segment

@@ -48,9 +48,10 @@ impl Stream {
             let mut read = None;
             let room = buffer.capacity().saturating_sub(buffer.len());
             let result = each!(self, stream => stream.try_io(Interest::READABLE, || {
-                let octets = rustix::io::read(stream, rustix::buffer::spare_capacity(buffer))?;
+                let octets = stream.try_read_buf(buffer)?;
                 read = Some(octets);
-                // With this answer the socket counts as not readable, unless something has come meanwhile.
+                // With this answer the socket counts as not readable, unless something has come since before the
+                // read. (On Windows it would not be told of what comes then.)
                 if octets < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
             }));
             match read {

@@ -15,7 +15,9 @@ use crate::sasl::client::Channel;
 use crate::service::Shared;
 use crate::session::{Next, Session as _};
 use crate::smtp::answer::Answer;
-use crate::smtp::client::{Client, ClientEvent, Content, Origin, Recipient, Transaction, Verdict};
+use crate::smtp::client::{
+    Client, ClientEvent, Content, Origin, Phase, Recipient, Transaction, Verdict,
+};
 use crate::store::{MessageReader, PIECE_BYTES, QueueEntry, QueueRecipient, envelope_flags};
 use crate::time::Clock;
 
@@ -26,7 +28,7 @@ const HANDSHAKE_MILLIS: u64 = 30_000;
 /// Milliseconds that the other side may take to take our output.
 const WRITE_MILLIS: u64 = 180_000;
 /// Of a message whose sender wanted it back by now (BY with R, RFC 2852 4.1.4.2).
-const TOO_LATE: &str = "550 5.4.7 The time for delivery that the sender gave is over";
+pub const TOO_LATE: &str = "550 5.4.7 The time for delivery that the sender gave is over";
 /// Of a message with REQUIRETLS, on a route that asks for no certificate (RFC 8689 4.2.1).
 const NOT_VERIFIED: &str =
     "550 5.7.10 Message demands REQUIRETLS, and the route does not verify the receiving system";
@@ -53,7 +55,7 @@ pub struct Session {
     input: Vec<u8>,
     out: Vec<u8>,
     transactions: u64,
-    /// The last transaction ended with the connection, and with no word of the other side.
+    /// The last transaction ended with the connection, and with no word of the other side about it.
     lost: bool,
     over: bool,
 }
@@ -145,7 +147,8 @@ impl Session {
         self.transactions == 0
     }
 
-    /// Whether the last transaction found the connection lost before the other side had said anything to it.
+    /// Whether the last transaction found the connection lost, or being closed (421, RFC 5321 3.8), before the other side had said
+    /// anything about it.
     pub fn was_lost_at_once(&self) -> bool {
         self.lost
     }
@@ -401,7 +404,9 @@ impl Session {
                 open = tls.put_ciphertext(&buffer, &mut self.input).unwrap_or(false) && open;
                 let mut answer = Vec::new();
                 if tls.take_ciphertext(&mut answer).is_ok() && !answer.is_empty() {
-                    open = self.stream.write_all(&answer).await.is_ok() && open;
+                    let write = self.stream.write_all(&answer);
+                    let written = tokio::time::timeout(Duration::from_millis(WRITE_MILLIS), write);
+                    open = matches!(written.await, Ok(Ok(()))) && open;
                 }
             }
         }
@@ -469,7 +474,11 @@ fn happened(event: ClientEvent<'_>) -> Happened {
             index,
             verdict: outcome.verdict,
             answer: text(outcome.answer),
-            lost: outcome.origin == Origin::Client && outcome.verdict == Verdict::Temporary,
+            // A 421 in front of everything may have waited since long before: it is about the connection.
+            lost: match outcome.origin {
+                Origin::Client => true,
+                Origin::Peer => outcome.phase == Phase::Mail && outcome.answer.code() == 421,
+            },
         },
         ClientEvent::NeedBody { max } => Happened::NeedBody { max },
         ClientEvent::Done(done) => Happened::Done { closing: done.closing },

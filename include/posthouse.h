@@ -3879,7 +3879,9 @@ ph_status ph_scram_derive(ph_bytes password,
  * Makes keys that fit no password, for a login name that nobody has.
  *
  * Behaviour: with these as the answer a client cannot tell such a name from one with another
- * password. Always the same for the same secret, name and iterations.
+ * password. Always the same for the same secret, name and iterations. SCRAM shows salt and
+ * iterations to whoever gives a name: derive the keys of somebody who has it with the salt and the
+ * iterations that the name has here, and they tell nothing either.
  * Parameters: secret, 32 random octets that the host keeps as long as the keys of its users;
  * login, UTF-8, the name folded as the host folds names that it looks up; iterations, as in the
  * keys of its users, 0 means 65536; keys, where they go, with struct_size set.

@@ -107,7 +107,8 @@ pub unsafe extern "C" fn ph_scram_derive(
 /// Makes keys that fit no password, for a login name that nobody has.
 ///
 /// Behaviour: with these as the answer a client cannot tell such a name from one with another password. Always the same for the
-/// same secret, name and iterations.
+/// same secret, name and iterations. SCRAM shows salt and iterations to whoever gives a name: derive the keys of somebody who has
+/// it with the salt and the iterations that the name has here, and they tell nothing either.
 /// Parameters: secret, 32 random octets that the host keeps as long as the keys of its users; login, UTF-8, the name folded
 /// as the host folds names that it looks up; iterations, as in the keys of its users, 0 means 65536; keys, where they go,
 /// with struct_size set.

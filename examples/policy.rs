@@ -39,8 +39,7 @@ struct Lookup {
 impl Hook for Rules {
     /// On any thread of the engine, several at once. Must not wait: this thread serves other connections.
     fn ask(&self, facts: &Facts<'_>, question: &Question<'_>, later: &mut Defer) -> Answer {
-        let refuse =
-            |code, status, text| Answer::Refuse(Refusal::new(code, status, text));
+        let refuse = |code, status, text| Answer::Refuse(Refusal::new(code, status, text));
         match *question {
             Question::Connect if facts.peer.ip() == IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)) => {
                 refuse(554, (7, 1), "We do not speak with this address")

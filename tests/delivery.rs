@@ -384,6 +384,40 @@ fn a_421_on_a_new_connection_is_an_attempt() {
     heard.wait(&[&id, "delivered u@elsewhere.test 2 250"]);
 }
 
+/// RFC 7435: what cannot be done under TLS is done in clear, unless somebody has said otherwise.
+#[test]
+fn a_handshake_that_fails_is_followed_by_a_connection_in_clear_where_tls_is_opportunistic() {
+    let hello = ("EHLO", "250-far.test\r\n250 STARTTLS");
+    // The other side's answer to the first octets of the handshake is that it closes.
+    let far = Server::new(vec![vec![hello, ("STARTTLS", "220 go")], vec![hello]]);
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "*", &format!("smtp:{}", far.address), "tls = \"opportunistic\"");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let id = send(&here, "s@else.test", &["u@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "delivered u@elsewhere.test 1 250"]);
+    let said = far.until("1 .");
+    assert_eq!(said.iter().filter(|line| line.contains("STARTTLS")).count(), 1, "{said:#?}");
+    assert!(said.iter().filter(|line| line.contains("MAIL")).all(|line| line.starts_with("1 ")));
+}
+
+/// A refusal of the connection says nothing about a recipient (RFC 5321 3.1, 4.2.1): only replies to them are final.
+#[test]
+fn a_host_that_refuses_the_connection_for_good_fails_no_recipient() {
+    let far = Server::new(vec![vec![("EHLO", "554 no"), ("HELO", "554 not you")], Vec::new()]);
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "*", &format!("smtp:{}", far.address), "tls = \"none\"");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let id = send(&here, "s@else.test", &["u@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "deferred u@elsewhere.test 1 554 not you"]);
+    heard.wait(&[&id, "delivered u@elsewhere.test 2 250"]);
+}
+
 /// Only the entry that finds a host down has its attempt recorded; the time of the others ends all the same.
 #[test]
 fn what_waits_behind_a_host_that_is_down_expires_in_its_time() {

@@ -183,10 +183,9 @@ impl Directory {
                 row::corrupt(Table::Value, COUNTERS, "its SCRAM keys have no iterations")
             })?,
             // On disk with the secret.
-            None => state
-                .usual_iterations()
-                .and_then(NonZeroU32::new)
-                .unwrap_or(cost.scram_iterations),
+            None => {
+                state.usual_iterations().and_then(NonZeroU32::new).unwrap_or(cost.scram_iterations)
+            }
         };
         let salting = Salting { secret, iterations };
         let (state, change) = (RwLock::new(state), Mutex::new(()));

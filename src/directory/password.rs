@@ -165,7 +165,10 @@ mod tests {
     fn scram_keys_cost_by_default_what_clients_take() {
         let cost = PasswordCost::default();
         assert_eq!(cost.scram_iterations.get(), sasl::ITERATIONS);
-        assert!(cost.scram_iterations.get() <= 65_536, "more ends the login of Cyrus SASL's clients");
+        assert!(
+            cost.scram_iterations.get() <= 65_536,
+            "more ends the login of Cyrus SASL's clients"
+        );
     }
 
     #[test]

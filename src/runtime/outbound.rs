@@ -35,6 +35,8 @@ use crate::sync::Mutex;
 use crate::time::Clock;
 
 mod session;
+#[cfg(test)]
+mod tests;
 
 use session::Session;
 
@@ -317,12 +319,7 @@ fn overdue(context: &Context, entry: &QueueEntry, now: u64) -> Vec<(Vec<u8>, Str
 }
 
 /// Writes down that these recipients have failed.
-fn fail(
-    shared: &Shared,
-    id: MessageId,
-    late: &[(Vec<u8>, String)],
-    now: u64,
-) -> Result<Vec<Told>> {
+fn fail(shared: &Shared, id: MessageId, late: &[(Vec<u8>, String)], now: u64) -> Result<Vec<Told>> {
     let why: HashMap<&[u8], &str> =
         late.iter().map(|(address, why)| (address.as_slice(), why.as_str())).collect();
     let mut told = Vec::new();

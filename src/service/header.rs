@@ -329,9 +329,7 @@ impl Filter {
                 self.field = Field::Drop
             }
             Some(b'r') if is(b"Resent-Bcc") && self.task.submission => self.field = Field::Drop,
-            Some(b'r')
-                if self.task.sender && (is(b"Resent-From") || is(b"Resent-Sender")) =>
-            {
+            Some(b'r') if self.task.sender && (is(b"Resent-From") || is(b"Resent-Sender")) => {
                 self.value.clear();
                 self.field = Field::Sender;
             }

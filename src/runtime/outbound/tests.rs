@@ -133,9 +133,12 @@ fn a_delivery_that_cannot_be_recorded_holds_its_connection_until_it_is() {
     }
     let (fails, messages) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let hook = Arc::clone(&fails);
-    disk.on_operation(move |operation, _| match operation {
-        Operation::Write if hook.load(Ordering::SeqCst) => Err(io::ErrorKind::Other.into()),
-        _ => Ok(()),
+    disk.on_operation(move |operation, path| {
+        let log = path.parent().is_some_and(|parent| parent.ends_with("seg"));
+        if operation == Operation::Sync && log && hook.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::Other.into());
+        }
+        Ok(())
     });
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -55,6 +55,7 @@ fn preparation(text: &str) -> Result<Preparation, String> {
     match text {
         "growing" => Ok(Preparation::Growing),
         "allocated" => Ok(Preparation::Allocated),
+        "ahead" => Ok(Preparation::Ahead),
         "written" => Ok(Preparation::Written),
         _ => Err("growing, allocated or written".into()),
     }
@@ -64,6 +65,7 @@ fn preparation_name(preparation: Preparation) -> &'static str {
     match preparation {
         Preparation::Growing => "growing",
         Preparation::Allocated => "allocated",
+        Preparation::Ahead => "ahead",
         Preparation::Written => "written",
     }
 }

@@ -28,6 +28,14 @@ const FIRST_SEGMENT_BYTES: u64 = 4 << 20;
 /// Bytes of a segment that is made when the disk has no room for a larger one.
 const SMALL_SEGMENT_BYTES: u64 = 128 << 10;
 
+/// Bytes of zeros that are written ahead of small groups at most, and the part of the segment that they are at most.
+const AHEAD_BYTES: u64 = 256 << 10;
+const AHEAD_PART: u64 = 16;
+/// They end with a page.
+const PAGE_BYTES: u64 = 4096;
+/// Groups of so many bytes on average are small.
+const SMALL_GROUP_BYTES: u64 = 64 << 10;
+
 /// Bytes of zeros that are written and synced at once to a segment that is written in advance.
 const SLICE_BYTES: u64 = 1 << 20;
 
@@ -37,8 +45,11 @@ pub enum Preparation {
     /// Not at all: each sync also makes the file's new length durable.
     Growing,
     /// Its blocks are allocated; the first sync of each also records that it was written.
-    #[default]
     Allocated,
+    /// It is allocated, and while groups are small, zeros are written a little ahead of them with the same sync: most syncs
+    /// then have nothing to record but the bytes. A lone writer's bytes are written twice; large groups leave it alone.
+    #[default]
+    Ahead,
     /// It is filled with zeros in advance, slice by slice, so that a sync has nothing to record but the bytes. All bytes
     /// are written twice. A segment that is needed before it is full of zeros is allocated only.
     Written,
@@ -60,6 +71,8 @@ pub struct Spare {
     file: Arc<dyn File>,
     path: PathBuf,
     capacity: u64,
+    /// Bytes at its front that were written before, whatever they were.
+    written: u64,
     /// Whether it was a segment before.
     recycled: bool,
 }
@@ -199,13 +212,13 @@ impl LaneSetting {
         self.space.bounded(planned, SMALL_SEGMENT_BYTES.min(full))
     }
 
-    /// Whether a file of so many bytes is worth keeping beside so many others: spares never take more space than
-    /// the lane itself.
+    /// Whether a file of so many bytes is worth keeping beside so many others. Where the lane is small, as behind a queue
+    /// through which much goes, spares may take more space than it does, up to so many planned segments.
     fn is_wanted(&self, len: u64, (count, bytes): (usize, u64)) -> bool {
         let (held, planned) = (self.held.load(Ordering::Relaxed), self.planned_bytes());
         count < self.recycled
             && len >= planned / 2
-            && bytes.saturating_add(len) <= held.max(planned.saturating_mul(2))
+            && bytes.saturating_add(len) <= held.max(planned.saturating_mul(self.recycled as u64))
     }
 
     /// Lets the files of freed segments go: a few become spares, the rest is removed. Answers those that are gone
@@ -278,7 +291,13 @@ impl LaneSetting {
         if len < planned {
             file.allocate(planned)?;
         }
-        Ok(Spare { file, path: path.into(), capacity: len.max(planned), recycled: true })
+        Ok(Spare {
+            file,
+            path: path.into(),
+            capacity: len.max(planned),
+            written: len,
+            recycled: true,
+        })
     }
 
     fn spare_path(&self) -> PathBuf {
@@ -291,14 +310,16 @@ impl LaneSetting {
         let file = self.fs.open(&path, Open::Create).map_err(|e| Error::io("create", &path, &e))?;
         let allocated = file.set_len(0).and_then(|()| match self.preparation {
             Preparation::Growing => Ok(()),
-            Preparation::Allocated | Preparation::Written => file.allocate(bytes),
+            Preparation::Allocated | Preparation::Ahead | Preparation::Written => {
+                file.allocate(bytes)
+            }
         });
         if let Err(e) = allocated {
             let _ = self.fs.remove_file(&path);
             return Err(Error::io("allocate", &path, &e));
         }
         self.space.took();
-        Ok(Spare { file, path, capacity: bytes, recycled: false })
+        Ok(Spare { file, path, capacity: bytes, written: 0, recycled: false })
     }
 
     /// Prepares `wanted` bytes, or on a full disk as few as `need`, for which the ballast goes.
@@ -330,8 +351,46 @@ struct Active {
     capacity: u64,
     /// Where the next write goes; ahead of the tail while something is not synced.
     end: u64,
+    /// Up to there the file's blocks were written before, or are by the next sync.
+    written: u64,
     /// The tail before this segment.
     before: Tail,
+}
+
+/// Writes zeros ahead of small groups.
+#[derive(Default)]
+struct Ahead {
+    zeros: Vec<u8>,
+    /// Bytes of a group, on average over the last few.
+    group: u64,
+}
+
+impl Ahead {
+    /// A group of `len` bytes was written. If it has come to unwritten blocks, and groups are small, zeros go behind it.
+    /// Answers how many. A failure is the file system's way to say that it does not help here.
+    fn write(&mut self, active: &mut Active, len: u64) -> u64 {
+        // Large groups are noticed at once, small ones when there were a few.
+        let weight = if len > self.group { 1 } else { 7 };
+        self.group = self.group.saturating_mul(weight).saturating_add(len) / (weight + 1);
+        if active.end <= active.written {
+            return 0;
+        }
+        active.written = active.end;
+        if self.group.max(len) > SMALL_GROUP_BYTES {
+            return 0;
+        }
+        let ahead = AHEAD_BYTES.min(active.capacity / AHEAD_PART);
+        let to = active.end.saturating_add(ahead) & !(PAGE_BYTES - 1);
+        let to = to.min(active.capacity).max(active.end);
+        let bytes = to.saturating_sub(active.end);
+        self.zeros.resize(usize::try_from(bytes).unwrap_or(0), 0);
+        if active.file.write_at(&self.zeros, active.end).is_err() {
+            active.written = active.capacity;
+            return 0;
+        }
+        active.written = to;
+        bytes
+    }
 }
 
 /// The writing end of a lane. Owned by its committer.
@@ -341,6 +400,7 @@ pub struct Log {
     /// The spare.
     pub room: Arc<SpareRoom>,
     active: Option<Active>,
+    ahead: Ahead,
     /// Where the log ends, as far as it is durable.
     tail: Tail,
     /// LSN of the last record written, durable or not.
@@ -383,6 +443,7 @@ impl Log {
             setting,
             room,
             active: None,
+            ahead: Ahead::default(),
             tail,
             last_lsn,
             floor: last_lsn,
@@ -529,7 +590,7 @@ impl Log {
         };
         let path = segment::path(&setting.dir, setting.lane, number);
         let directory = setting.dir.join(segment::DIRECTORY);
-        let Spare { file, path: temporary, capacity, .. } = spare;
+        let Spare { file, path: temporary, capacity, written, .. } = spare;
         let bytes = header.encode();
         file.write_at(&bytes, 0).map_err(|e| Error::io("write", &temporary, &e))?;
         file.sync_all().map_err(|e| Error::io("sync", &temporary, &e))?;
@@ -541,8 +602,16 @@ impl Log {
             setting.fs.open(&path, Open::ReadWrite).map_err(|e| Error::io("open", &path, &e))?;
         setting.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         setting.counters.syncs.fetch_add(2, Ordering::Relaxed);
-        let before = self.tail;
-        Ok(Active { number, salt: header.salt, file, path, capacity, end: HEADER_BYTES, before })
+        Ok(Active {
+            number,
+            salt: header.salt,
+            file,
+            path,
+            capacity,
+            end: HEADER_BYTES,
+            written: written.max(HEADER_BYTES),
+            before: self.tail,
+        })
     }
 
     /// Writes bytes at the end of the active segment. On an error the segment is given up.
@@ -555,8 +624,13 @@ impl Log {
             self.give_up();
             return Err(error);
         }
-        active.end = active.end.saturating_add(bytes.len() as u64);
-        self.setting.counters.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let len = bytes.len() as u64;
+        active.end = active.end.saturating_add(len);
+        let mut all = len;
+        if self.setting.preparation == Preparation::Ahead {
+            all = all.saturating_add(self.ahead.write(active, len));
+        }
+        self.setting.counters.bytes.fetch_add(all, Ordering::Relaxed);
         Ok(())
     }
 

@@ -75,7 +75,7 @@ impl Default for OpenOptions {
             large_body_bytes: 256 << 10,
             checkpoint_millis: 1000,
             checkpoint_bytes: 64 << 20,
-            recycled_segments: 2,
+            recycled_segments: 4,
             compact_below_percent: 50,
             compact_bytes_per_second: 32 << 20,
             scrub_bytes_per_second: 10_000_000,

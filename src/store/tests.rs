@@ -843,7 +843,8 @@ fn the_columns_of_a_mailbox_are_those_of_its_rows() {
 #[test]
 #[allow(clippy::disallowed_methods)] // the housekeeper gets the time that it needs now and then
 fn segments_serve_however_they_were_prepared() {
-    for preparation in [Preparation::Growing, Preparation::Allocated, Preparation::Written] {
+    use Preparation::{Ahead, Allocated, Growing, Written};
+    for preparation in [Growing, Allocated, Ahead, Written] {
         let (memory, fs, dir) = memory_of(1);
         let options = || OpenOptions { preparation, ..small_options() };
         let store = Store::open(fs, SystemClock::shared(), &dir, options()).unwrap();
@@ -866,6 +867,31 @@ fn segments_serve_however_they_were_prepared() {
             healthy(&store);
         }
     }
+}
+
+#[test]
+fn zeros_go_ahead_of_small_groups_and_not_of_large_ones() {
+    let (_, fs, dir) = memory_of(1);
+    let options = OpenOptions { segment_bytes: 1 << 20, ..small_options() };
+    let store = Store::open(fs, SystemClock::shared(), &dir, options).unwrap();
+    inbox(&store, A);
+    let (before, syncs) = (store.stats().log_bytes, store.stats().log_syncs);
+    for n in 0..20 {
+        send(&store, A, &pattern(4096, n)).wait().unwrap();
+    }
+    let written = store.stats().log_bytes - before;
+    assert_eq!(store.stats().log_syncs - syncs, 20);
+    // A sixteenth of the segment at once, twice: the first time it was the mailbox that they went behind.
+    assert!((140_000..160_000).contains(&written), "{written}");
+    // On average over the last few groups.
+    for n in 0..3 {
+        send(&store, A, &pattern(250_000, n)).wait().unwrap();
+    }
+    let before = store.stats().log_bytes;
+    send(&store, A, &pattern(4096, 1)).wait().unwrap();
+    let written = store.stats().log_bytes - before;
+    assert!(written < 5000, "{written}");
+    healthy(&store);
 }
 
 #[test]

@@ -85,9 +85,12 @@ class Server:
         self.run(*arguments)
         self.users = [f"user{n}@{self.domain}" for n in range(1, users + 1)]
         for user in self.users:
-            self.run("account", "add", "--instance", self.instance, "--address", user, "--password-file", self.password_file)
+            self.add_account(user)
         for key, value in (settings or {}).items():
             self.configure(key, value)
+
+    def add_account(self, user):
+        self.run("account", "add", "--instance", self.instance, "--address", user, "--password-file", self.password_file)
 
     def run(self, *arguments, check=True):
         """One command of the program; its standard output."""

@@ -26,6 +26,7 @@ domainlist local_domains = {domains}
 acl_smtp_rcpt = check_rcpt
 acl_smtp_data = accept_all
 smtp_accept_max = {processes}
+smtp_accept_max_per_connection = 0
 smtp_accept_queue = 0
 smtp_accept_queue_per_connection = 0
 smtp_connect_backlog = 1024

@@ -29,7 +29,8 @@
 //! password that is set while it is off. Accounts of earlier releases have the hash alone; they get SCRAM keys at the next
 //! login that shows the password ([`Directory::verify`]).
 //! A name that nobody has is answered as one with a wrong password is: with the same work, and with decoy keys made of a
-//! secret that is on disk before the first true keys are.
+//! secret that is on disk before the first true keys are. What SCRAM shows of a name (salt, iterations) is the same whether
+//! somebody has it or not, at any time (`derived`).
 //!
 //! # Failure
 //! A failed write leaves the directory as it was. A row that is damaged, or newer than this program,

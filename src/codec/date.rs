@@ -11,9 +11,10 @@ const ERA_DAYS: u64 = 146_097;
 /// Days from 0000-03-01 to 1970-01-01. Counting years from March puts the leap day at a year's end.
 const EPOCH_DAYS: u64 = 719_468;
 
-const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] =
-    ["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
+const WEEKDAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+const MONTHS: [&[u8; 3]; 12] = [
+    b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec", b"Jan", b"Feb",
+];
 
 /// An instant, shown as `Sat, 21 Nov 2026 07:06:05 +0000`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,18 +28,9 @@ const LAST_SECOND: u64 = 253_402_300_799;
 
 impl fmt::Display for Rfc5322 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = (self.unix_millis / 1000).min(LAST_SECOND);
-        let (days, second) = (seconds / DAY_SECONDS, seconds % DAY_SECONDS);
-        let (year, month, day) = civil(days);
-        write!(
-            f,
-            "{}, {day} {} {year} {:02}:{:02}:{:02} +0000",
-            name(&WEEKDAYS, days % 7),
-            name(&MONTHS, month),
-            second / 3600,
-            second / 60 % 60,
-            second % 60
-        )
+        let (text, skip) = self.octets();
+        let text = text.get(skip..).unwrap_or_default();
+        f.write_str(std::str::from_utf8(text).unwrap_or_default())
     }
 }
 
@@ -47,6 +39,38 @@ impl Rfc5322 {
     pub fn append(self, text: &mut String) {
         // Writing to a string cannot fail.
         let _ = write!(text, "{self}");
+    }
+
+    /// Appends the date's octets, which are ASCII.
+    pub fn append_to(self, text: &mut Vec<u8>) {
+        let (octets, skip) = self.octets();
+        text.extend_from_slice(octets.get(skip..).unwrap_or_default());
+    }
+
+    /// The date in ASCII, behind so many octets. A line is written with it for every message: this takes a tenth of
+    /// what formatting does.
+    fn octets(self) -> ([u8; 31], usize) {
+        let seconds = (self.unix_millis / 1000).min(LAST_SECOND);
+        let (days, second) = (seconds / DAY_SECONDS, seconds % DAY_SECONDS);
+        let (year, month, day) = civil(days);
+        let two = |n: u64| [b'0' + (n / 10 % 10) as u8, b'0' + (n % 10) as u8];
+        let [a, b, c] = *name(&WEEKDAYS, days % 7);
+        let [d, e, f] = *name(&MONTHS, month);
+        let ([g, h], [i, j]) = (two(year / 100), two(year));
+        let ([k, l], [m, n]) = (two(second / 3600), two(second / 60 % 60));
+        let [o, p] = two(second % 60);
+        let mut octets = [
+            a, b, c, b',', b' ', b'0', b'0', b' ', d, e, f, b' ', g, h, i, j, b' ', k, l, b':', m,
+            n, b':', o, p, b' ', b'+', b'0', b'0', b'0', b'0',
+        ];
+        let [q, r] = two(day);
+        if day >= 10 {
+            (octets[5], octets[6]) = (q, r);
+            return (octets, 0);
+        }
+        // A day of one digit: what stands before it moves by one.
+        octets[..7].copy_from_slice(&[b' ', a, b, c, b',', b' ', r]);
+        (octets, 1)
     }
 }
 
@@ -149,8 +173,8 @@ fn days_to(year: u64, month: u64, day: u64) -> u64 {
     (era * ERA_DAYS + day_of_era).saturating_sub(EPOCH_DAYS)
 }
 
-fn name(names: &[&'static str], index: u64) -> &'static str {
-    usize::try_from(index).ok().and_then(|n| names.get(n).copied()).unwrap_or("???")
+fn name(names: &[&'static [u8; 3]], index: u64) -> &'static [u8; 3] {
+    usize::try_from(index).ok().and_then(|n| names.get(n).copied()).unwrap_or(b"???")
 }
 
 #[cfg(test)]

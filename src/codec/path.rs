@@ -23,8 +23,7 @@ impl Path<'_> {
     pub fn split(text: &[u8]) -> Option<Path<'_>> {
         let inner = text.strip_prefix(b"<")?;
         let window = inner.get(..PATH_OCTETS - 1).unwrap_or(inner);
-        let marked = |b: &u8| matches!(b, b'>' | b'"' | b'\\');
-        let end = match window.iter().position(marked) {
+        let end = match memchr::memchr3(b'>', b'"', b'\\', window) {
             Some(at) if window.get(at) == Some(&b'>') => at,
             // Only quotes and backslashes need a closer look.
             Some(_) => Self::end(window)?,

@@ -22,8 +22,20 @@ pub(super) struct AddressKey(String);
 impl AddressKey {
     /// The key of an address with a domain; `None` for a bare `postmaster`.
     pub(super) fn of(address: &Address) -> Option<AddressKey> {
+        let text = address.as_bytes();
+        let domain = address.domain()?;
+        // What nearly every address is: its text with small letters is its key.
+        if text.is_ascii() && !text.starts_with(b"\"") && !domain.starts_with(b"[") {
+            let text = text.strip_suffix(b".").unwrap_or(text).to_ascii_lowercase();
+            return String::from_utf8(text).ok().map(AddressKey);
+        }
         let domain = address.domain_key()?;
         Some(AddressKey(format!("{}@{domain}", local_key(address))))
+    }
+
+    /// The folded domain.
+    pub(super) fn domain(&self) -> &str {
+        self.0.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
 
     /// Postmaster of this folded domain.

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::derived::{Derived, Names};
-use super::name::{self, AddressKey, POSTMASTER};
+use super::name::{self, AddressKey};
 use super::row::{AccountRow, AliasRow, Counters};
 use super::{ALIAS_DEPTH, ALIAS_WIDTH, Account, Alias, Resolution};
 use crate::codec::address::Address;
@@ -315,18 +315,17 @@ impl State {
 
     /// Where one address leads, aliases not followed.
     fn lead(&self, address: &Address) -> Lead {
-        let Some(domain) = address.domain_key() else {
+        let Some(key) = AddressKey::of(address) else {
             // Only postmaster may stand without a domain (RFC 5321 4.1.1.3).
             return self.lead_of_postmaster();
         };
-        if !self.domains.contains(&domain) {
+        if !self.domains.contains(key.domain()) {
             return Lead::Remote;
         }
-        let owner = AddressKey::of(address).and_then(|key| Some((self.addresses.get(&key)?, key)));
-        match owner {
-            Some((Owner::Account(id), _)) => Lead::Account(*id),
-            Some((Owner::Alias, key)) => Lead::Alias(key),
-            None if name::local_key(address) == POSTMASTER => self.lead_of_postmaster(),
+        match self.addresses.get(&key) {
+            Some(Owner::Account(id)) => Lead::Account(*id),
+            Some(Owner::Alias) => Lead::Alias(key),
+            None if key.is_postmaster() => self.lead_of_postmaster(),
             None => Lead::Gone,
         }
     }

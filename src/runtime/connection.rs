@@ -7,14 +7,16 @@
 //! is the back-pressure. All output of one turn leaves in one write.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch};
 use tokio::task::coop::consume_budget;
+use tokio::time::Sleep;
 
 use super::stream::Stream;
 use super::tls::{Acceptor, Tls};
@@ -67,10 +69,23 @@ pub struct Connection {
     logins: Arc<Semaphore>,
     /// Turns true when the engine stops.
     stopping: watch::Receiver<bool>,
+    /// The same to wait for, from the first wait on.
+    stop: Option<Stop>,
     told: bool,
+    timer: Option<Timer>,
     /// Input that was not used up yet.
     pending: Vec<u8>,
     out: Vec<u8>,
+}
+
+/// Waits for the engine's end. It lives as long as the connection: to begin to wait costs more than to go on waiting.
+type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Wakes at an instant that is not behind the conversation's deadline. A deadline moves with every command, mostly
+/// away: the timer stays where it is until then, and is set anew when it has come.
+struct Timer {
+    at: Time,
+    sleep: Pin<Box<Sleep>>,
 }
 
 /// The peer is gone, or too slow, or breaks TLS: nothing more can be said to it.
@@ -111,7 +126,9 @@ impl Connection {
             clock,
             logins,
             stopping,
+            stop: None,
             told: false,
+            timer: None,
             pending,
             out: Vec::new(),
         })
@@ -194,14 +211,7 @@ impl Connection {
             if !self.told && !matches!(self.stopping.has_changed(), Ok(false)) {
                 return Ok(self.tell_of_the_end());
             }
-            let wake = wait_readable(
-                &self.stream,
-                if self.told { None } else { Some(&mut self.stopping) },
-                self.conversation.deadline(),
-                self.clock.now(),
-            )
-            .await?;
-            match wake {
+            match self.wait_readable().await? {
                 Wake::Deadline => return Ok(self.advance_pending()),
                 Wake::Stopping => return Ok(self.tell_of_the_end()),
                 Wake::Readable => {
@@ -211,6 +221,43 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Waits until there may be something to read, for the conversation's deadline, or for the engine's end.
+    async fn wait_readable(&mut self) -> Result<Wake, Gone> {
+        let deadline = self.conversation.deadline();
+        let Connection { stream, stop, timer, stopping, clock, told, .. } = self;
+        let mut readable = pin!(stream.readable());
+        poll_fn(|context| {
+            if let Poll::Ready(ready) = readable.as_mut().poll(context) {
+                return Poll::Ready(ready.map(|()| Wake::Readable).map_err(Gone::from));
+            }
+            if !*told {
+                let stop = stop.get_or_insert_with(|| {
+                    let mut stopping = stopping.clone();
+                    // An error means that the server is gone, which is a stop too.
+                    Box::pin(async move { drop(stopping.wait_for(|stopping| *stopping).await) })
+                });
+                if stop.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Ok(Wake::Stopping));
+                }
+            }
+            let Some(at) = deadline else { return Poll::Pending };
+            loop {
+                let set = timer.take().filter(|timer| timer.at <= at).unwrap_or_else(|| {
+                    let left = Duration::from_millis(at.since(clock.now()));
+                    Timer { at, sleep: Box::pin(tokio::time::sleep(left)) }
+                });
+                if timer.insert(set).sleep.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+                *timer = None;
+                if clock.now() >= at {
+                    return Poll::Ready(Ok(Wake::Deadline));
+                }
+            }
+        })
+        .await
     }
 
     fn tell_of_the_end(&mut self) -> Progress {
@@ -330,36 +377,6 @@ enum Wake {
     Readable,
     Deadline,
     Stopping,
-}
-
-async fn wait_readable(
-    stream: &Stream,
-    stopping: Option<&mut watch::Receiver<bool>>,
-    deadline: Option<Time>,
-    now: Time,
-) -> Result<Wake, Gone> {
-    let stop = async {
-        match stopping {
-            // An error means that the server is gone, which is a stop too.
-            Some(stopping) => drop(stopping.wait_for(|stopping| *stopping).await),
-            None => std::future::pending().await,
-        }
-    };
-    let expire = async {
-        match deadline {
-            Some(at) => tokio::time::sleep(Duration::from_millis(at.since(now))).await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        ready = stream.readable() => {
-            ready?;
-            Ok(Wake::Readable)
-        }
-        () = stop => Ok(Wake::Stopping),
-        () = expire => Ok(Wake::Deadline),
-    }
 }
 
 /// Waits for what a conversation waits for; `logins` bounds the logins that are worked on at once. A job that panics is a job that failed.

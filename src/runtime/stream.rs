@@ -2,6 +2,8 @@
 
 use std::io;
 
+#[cfg(unix)]
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
@@ -37,8 +39,30 @@ impl Stream {
     }
 
     /// Reads into the spare room of a buffer; 0 at the end.
+    ///
+    /// A read that does not fill the room has emptied the socket: the next [`Stream::readable`] waits for more, and no
+    /// read that finds nothing is made to learn that.
     pub fn try_read_buf(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
-        each!(self, stream => stream.try_read_buf(buffer))
+        #[cfg(unix)]
+        {
+            let mut read = None;
+            let room = buffer.capacity().saturating_sub(buffer.len());
+            let result = each!(self, stream => stream.try_io(Interest::READABLE, || {
+                let octets = stream.try_read_buf(buffer)?;
+                read = Some(octets);
+                // With this answer the socket counts as not readable, unless something has come since before the
+                // read. (On Windows it would not be told of what comes then.)
+                if octets < room { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+            }));
+            match read {
+                Some(octets) => Ok(octets),
+                None => result.map(|()| 0),
+            }
+        }
+        #[cfg(not(unix))]
+        {
+            each!(self, stream => stream.try_read_buf(buffer))
+        }
     }
 
     /// Writes what can be written at once.

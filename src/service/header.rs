@@ -226,7 +226,7 @@ impl Filter {
                     }
                 }
                 At::Line => {
-                    let end = rest.iter().position(|&b| b == b'\n');
+                    let end = memchr::memchr(b'\n', rest);
                     let length = end.map_or(rest.len(), |end| end.saturating_add(1));
                     let part = rest.get(..length).unwrap_or_default();
                     if self.field == Field::Pass {
@@ -291,6 +291,9 @@ impl Filter {
             _ => self.end_field(owns, sink)?,
         }
         match line {
+            Line::Field(length) if self.held.is_empty() => {
+                self.begin_field(rest.get(..length).unwrap_or(rest))
+            }
             Line::Field(length) => {
                 let held = self.held.len();
                 self.held

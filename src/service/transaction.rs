@@ -9,7 +9,7 @@
 //! relayed, then our `Received:`. The recipient is named in the Received line only when there is just one.
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -226,7 +226,7 @@ impl Transaction {
         head.extend_from_slice(&self.from);
         head.extend_from_slice(b">\r\n");
         let prefix_len = head.len();
-        head.extend_from_slice(received_line(&self, shared, origin, id, received).as_bytes());
+        put_received(&mut head, &self, shared, origin, id, received);
         body.write(&head)?;
         let filter = origin.header.as_ref().map(|rules| {
             Box::new(header::Filter::new(header::Task {
@@ -268,52 +268,78 @@ pub fn is_own(shared: &Shared, account: &Account, address: &Address) -> bool {
     }
 }
 
-fn received_line(
+/// Appends our Received line. It is written for every message, so nothing is formatted that can be copied.
+fn put_received(
+    head: &mut Vec<u8>,
     transaction: &Transaction,
     shared: &Shared,
     origin: &Origin<'_>,
     id: MessageId,
     received: u64,
-) -> String {
-    let mut line = String::with_capacity(256);
-    // Writing to a String cannot fail.
-    let _ = match origin.address {
-        Some(address) => {
-            let hello = printable(origin.hello);
-            match address {
-                IpAddr::V4(address) => write!(line, "Received: from {hello} ([{address}])\r\n\t"),
-                IpAddr::V6(address) => {
-                    write!(line, "Received: from {hello} ([IPv6:{address}])\r\n\t")
-                }
+) {
+    head.extend_from_slice(b"Received: ");
+    if let Some(address) = origin.address {
+        head.extend_from_slice(b"from ");
+        put_printable(head, origin.hello);
+        // Writing to a vector cannot fail.
+        let _ = match address {
+            IpAddr::V4(address) => {
+                head.extend_from_slice(b" ([");
+                put_octets(head, address.octets());
+                Ok(())
+            }
+            IpAddr::V6(address) => write!(head, " ([IPv6:{address}"),
+        };
+        head.extend_from_slice(b"])\r\n\t");
+    }
+    if let Some(tls) = origin.tls {
+        let _ = write!(head, "(using {} with cipher {})\r\n\t", tls.version.name(), tls.cipher);
+    }
+    head.extend_from_slice(b"by ");
+    head.extend_from_slice(shared.hostname.as_bytes());
+    head.extend_from_slice(b" (Posthouse) with ");
+    head.extend_from_slice(origin.with.as_bytes());
+    head.extend_from_slice(b" id ");
+    head.extend_from_slice(&id.digits());
+    if !transaction.only.is_empty() {
+        head.extend_from_slice(b"\r\n\tfor <");
+        for chunk in transaction.only.utf8_chunks() {
+            head.extend_from_slice(chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                head.extend_from_slice("\u{fffd}".as_bytes());
             }
         }
-        None => write!(line, "Received: "),
-    };
-    if let Some(tls) = origin.tls {
-        let _ = write!(line, "(using {} with cipher {})\r\n\t", tls.version.name(), tls.cipher);
+        head.push(b'>');
     }
-    let _ = write!(line, "by {} (Posthouse) with {} id {id}", shared.hostname, origin.with);
-    if transaction.only.is_empty() {
-        line.push_str(";\r\n\t");
-    } else {
-        let _ = write!(line, "\r\n\tfor <{}>;\r\n\t", String::from_utf8_lossy(&transaction.only));
-    }
-    date::Rfc5322 { unix_millis: received }.append(&mut line);
-    line.push_str("\r\n");
-    line
+    head.extend_from_slice(b";\r\n\t");
+    date::Rfc5322 { unix_millis: received }.append_to(head);
+    head.extend_from_slice(b"\r\n");
 }
 
 /// A peer's name for itself as it may stand in a header: what is not a visible ASCII character becomes `?`,
 /// and it has no parentheses, which would open a comment.
-fn printable(name: &[u8]) -> String {
-    name.iter()
-        .take(255)
-        .map(|&byte| match byte {
-            b'(' | b')' | b'\\' => '?',
-            0x21..=0x7e => char::from(byte),
-            _ => '?',
-        })
-        .collect()
+fn put_printable(head: &mut Vec<u8>, name: &[u8]) {
+    head.extend(name.iter().take(255).map(|&byte| match byte {
+        b'(' | b')' | b'\\' => b'?',
+        0x21..=0x7e => byte,
+        _ => b'?',
+    }));
+}
+
+/// An IPv4 address as it is written.
+fn put_octets(head: &mut Vec<u8>, octets: [u8; 4]) {
+    for (n, octet) in octets.into_iter().enumerate() {
+        if n > 0 {
+            head.push(b'.');
+        }
+        if octet >= 100 {
+            head.push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            head.push(b'0' + octet / 10 % 10);
+        }
+        head.push(b'0' + octet % 10);
+    }
 }
 
 /// A transaction whose bytes are coming.

@@ -56,6 +56,7 @@ use crate::sasl;
 use crate::session::{Next, Session, Step};
 use crate::smtp::Reply;
 use crate::smtp::extension::Extensions;
+use crate::smtp::parameter::Memory;
 pub use crate::smtp::parameter::{MailParameters, RcptParameters};
 pub use crate::smtp::xclient::Forwarded;
 use crate::time::Time;
@@ -249,8 +250,7 @@ pub struct Server {
     sender: Address,
     recipient: Address,
     rcpt_parameters: RcptParameters,
-    /// Memory that parameters take and give back.
-    space: Vec<u8>,
+    memory: Memory,
     /// Domains of the accepted recipients, where they are counted.
     domains: BTreeSet<String>,
     /// In LMTP: the recipients of a message that failed by BDAT before its LAST.
@@ -336,6 +336,15 @@ struct Transaction {
     /// Octets thrown away since the message failed.
     swallowed: u64,
     failure: Option<Failure>,
+}
+
+impl Transaction {
+    /// There is none; the memory of its parameters is kept.
+    fn clear(&mut self, memory: &mut Memory) {
+        self.parameters.clear(memory);
+        let parameters = mem::take(&mut self.parameters);
+        *self = Transaction { parameters, ..Transaction::default() };
+    }
 }
 
 /// Why a message is thrown away although its octets still come.
@@ -441,7 +450,7 @@ impl Server {
             sender: Address::unset(),
             recipient: Address::unset(),
             rcpt_parameters: RcptParameters::default(),
-            space: Vec::new(),
+            memory: Memory::default(),
             domains: BTreeSet::new(),
             lost_recipients: 0,
             repeat: None,
@@ -587,7 +596,7 @@ impl Server {
             + self.rcpt_parameters.orcpt.as_ref().map_or(0, |o| o.memory_bytes())
             + self.transaction.parameters.envid.as_ref().map_or(0, |e| e.memory_bytes())
             + self.transaction.parameters.auth.as_ref().map_or(0, |a| a.memory_bytes())
-            + self.space.capacity()
+            + self.memory.bytes()
             + self.domains.iter().map(|d| d.capacity() + 64).sum::<usize>()
             + self.repeat.as_ref().map_or(0, |r| r.text.capacity() + size_of::<Repeat>())
             + self.forwarded.as_ref().map_or(0, |f| f.memory_bytes())
@@ -620,12 +629,10 @@ impl Server {
 
     /// The transaction is over; memory that only it needs is given back.
     fn close_transaction(&mut self) {
-        self.transaction = Transaction::default();
+        self.transaction.clear(&mut self.memory);
         self.domains.clear();
-        self.rcpt_parameters.clear(&mut self.space);
-        if self.space.capacity() > KEPT_OCTETS {
-            self.space = Vec::new();
-        }
+        self.rcpt_parameters.clear(&mut self.memory);
+        self.memory.shrink(KEPT_OCTETS);
     }
 
     /// The message fails while its octets still come.

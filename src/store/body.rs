@@ -35,6 +35,8 @@ pub const CHUNK_ROOM: usize = HEADER_LEN + CHUNK_HEAD_LEN;
 const BLOCK_BYTES: usize = CHUNK_ROOM + CHUNK_BYTES + ALIGN as usize;
 /// Bytes of a body's first block at the beginning: enough for most messages and the lines put in front.
 const FIRST_BYTES: usize = 5 << 10;
+/// First blocks that are kept for the next bodies, at most.
+const SPARE_BLOCKS: usize = 64;
 /// Most chunks of a body in flight.
 const MOST_IN_FLIGHT: usize = 2;
 /// Most bytes of a body. Far above what a policy allows; keeps the list of chunks within a record.
@@ -198,6 +200,28 @@ impl Drop for InFlight {
     }
 }
 
+/// First blocks of small bodies that were written, for the next bodies: made on one thread and given up on another for
+/// every message, they would cost more than the copying of their bytes. Holds 320 KiB at most.
+#[derive(Default)]
+pub struct SpareBlocks(Mutex<Vec<Vec<u8>>>);
+
+impl SpareBlocks {
+    fn take(&self) -> Option<Vec<u8>> {
+        self.0.lock().pop()
+    }
+
+    /// Gives back blocks that nobody reads any more. All go; those that are no first blocks, or too many, to the system.
+    pub fn give_back(&self, blocks: &mut Vec<Vec<u8>>) {
+        let mut spare = self.0.lock();
+        for mut block in blocks.drain(..) {
+            if block.capacity() == FIRST_BYTES && spare.len() < SPARE_BLOCKS {
+                block.clear();
+                spare.push(block);
+            }
+        }
+    }
+}
+
 /// A body that is cut into chunks.
 struct Large {
     shared: Arc<LargeBody>,
@@ -305,6 +329,13 @@ impl BodyWriter {
         if let Some(mut block) = spare {
             block.clear();
             block.extend_from_slice(&self.last);
+            self.last = block;
+            return;
+        }
+        if needed <= FIRST_BYTES
+            && self.last.capacity() == 0
+            && let Some(block) = self.lane.spare_blocks.take()
+        {
             self.last = block;
             return;
         }
@@ -426,6 +457,11 @@ impl Blocks {
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let blocks = self.full.iter().chain(std::iter::once(&self.last));
         blocks.map(|block| block.get(CHUNK_ROOM..).unwrap_or_default())
+    }
+
+    /// The block that is left when the bytes are read.
+    pub fn into_last(self) -> Vec<u8> {
+        self.last
     }
 
     /// How many.

@@ -1,7 +1,7 @@
 //! The committer of an ordinary lane.
 //!
 //! It takes everything that waits, plans it, lays the records into one buffer, and makes one write and
-//! one sync for all. Then it answers the tickets. The index is changed afterwards, for several small groups
+//! one sync for all. Then it answers the tickets. The index is changed afterwards, for several groups
 //! together; who reads before that nudges the committer and waits until it is done, so that whoever was answered
 //! sees what was answered. While a sync runs, the next group gathers, and under load for a moment longer
 //! (`gather.rs`). A group holds at most 4 MiB or one transaction, and never crosses from one segment
@@ -25,7 +25,7 @@ use super::gather::Gathering;
 use super::index::apply::{Applier, Position};
 use super::index::redb::Redb;
 use super::index::slot;
-use super::index::{Batch, Changes, IndexView, Space, row};
+use super::index::{Batch, Changes, IndexView, Space, Tails, row};
 use super::lane::{Log, Start, put_header};
 use super::plan::Planner;
 use super::queue::Taken;
@@ -149,6 +149,7 @@ pub fn run(core: &Core, lane: Lane, log: &mut Log) {
         lane,
         log,
         buffer: Vec::new(),
+        blocks: Vec::new(),
         unshown: None,
         owed: Vec::new(),
         log_failed: false,
@@ -203,6 +204,8 @@ struct Committer<'a> {
     lane: Lane,
     log: &'a mut Log,
     buffer: Vec<u8>,
+    /// Blocks of bodies that are in the buffer.
+    blocks: Vec<Vec<u8>>,
     unshown: Option<Unshown>,
     /// Messages of other lanes that are to be let go when the index shows why.
     owed: Vec<(super::MessageId, u32)>,
@@ -214,15 +217,19 @@ struct Committer<'a> {
 struct Unshown {
     view: Box<dyn IndexView>,
     changes: Changes,
+    /// Where mailboxes end with the changes.
+    tails: Tails,
     /// Messages of other lanes that nobody here holds any more.
     released: Vec<(super::MessageId, u32)>,
     records: usize,
     bytes: u64,
 }
 
-/// As many records are shown together. A change of the index costs as much for one as for many, about a fifth of
-/// what a lone sender waits for.
-const SHOWN_TOGETHER: usize = 16;
+/// As many records are shown together: a change of the index costs as much for one as for many. A reader does not wait
+/// for them to come together, and without work they are shown after [`super::queue::PAUSE`].
+const SHOWN_TOGETHER: usize = 256;
+/// As many bytes of them at most.
+const SHOWN_BYTES: u64 = 8 << 20;
 
 impl Committer<'_> {
     /// Makes one group of what waits, at least of the first transaction.
@@ -260,7 +267,9 @@ impl Committer<'_> {
                 return self.refuse_all(waiting, &e);
             }
         };
-        let mut batch = Batch::over(unshown.view.as_ref(), std::mem::take(&mut unshown.changes));
+        let changes = std::mem::take(&mut unshown.changes);
+        let mut batch = Batch::over(unshown.view.as_ref(), changes)
+            .with_tails(std::mem::take(&mut unshown.tails));
         let room = usize::try_from(start.room).unwrap_or(usize::MAX);
         let mut planner = Planner::new(&batch, self.lane);
         let mut members: Vec<Member> = Vec::with_capacity(waiting.len());
@@ -318,6 +327,7 @@ impl Committer<'_> {
             let committed = Committed { lsn: self.log.last_lsn(), uids: planned.uids };
             members.push(Member { done, committed });
         }
+        self.core.large.spare_blocks.give_back(&mut self.blocks);
         let lsns = self.log.last_lsn();
         self.log.return_lsns(lsns.saturating_sub(laid.len() as u64));
         let written = match self.write(&laid, &mut records, start) {
@@ -338,7 +348,7 @@ impl Committer<'_> {
                     member.done.answer(Ok(member.committed));
                 }
                 let applied = self.apply(&records, &mut batch);
-                unshown.changes = batch.into_changes();
+                (unshown.changes, unshown.tails) = batch.into_parts();
                 unshown.records = unshown.records.saturating_add(records.len());
                 unshown.bytes = unshown.bytes.saturating_add(self.buffer.len() as u64);
                 match applied {
@@ -352,7 +362,7 @@ impl Committer<'_> {
                 }
             }
             Err(e) => {
-                unshown.changes = batch.into_changes();
+                (unshown.changes, unshown.tails) = batch.into_parts();
                 self.failed(&e);
                 for member in members {
                     member.done.answer(Err(e.clone()));
@@ -362,7 +372,9 @@ impl Committer<'_> {
         if unshown.records > 0 {
             self.unshown = Some(unshown);
         }
-        if self.unshown.as_ref().is_some_and(|unshown| unshown.records >= SHOWN_TOGETHER) {
+        let enough =
+            |unshown: &Unshown| unshown.records >= SHOWN_TOGETHER || unshown.bytes >= SHOWN_BYTES;
+        if self.unshown.as_ref().is_some_and(enough) {
             self.show();
         }
         // Planning reads the index.
@@ -478,6 +490,7 @@ impl Committer<'_> {
                 for bytes in blocks.iter() {
                     self.buffer.extend_from_slice(bytes);
                 }
+                self.blocks.push(blocks.into_last());
                 crc = of_bytes;
                 tail = self.buffer.len();
             }
@@ -686,7 +699,8 @@ impl Committer<'_> {
 impl Unshown {
     /// Nothing yet.
     fn new(home: &Home) -> Result<Unshown> {
-        let (changes, released) = (Changes::new(), Vec::new());
-        Ok(Unshown { view: home.index.shard()?.view()?, changes, released, records: 0, bytes: 0 })
+        let view = home.index.shard()?.view()?;
+        let (changes, tails, released) = (Changes::new(), Tails::new(), Vec::new());
+        Ok(Unshown { view, changes, tails, released, records: 0, bytes: 0 })
     }
 }

@@ -712,7 +712,11 @@ pub(super) fn live_bytes_now(core: &Core) -> Option<u64> {
 fn candidates(core: &Core, lane: Lane) -> Result<Vec<Candidate>> {
     // Read before the index is: what was written to a segment that was left before this is shown by then.
     let active = match core.home(lane) {
-        Some(home) => home.tail.lock().segment,
+        Some(home) => {
+            // The tail is where the index ends: it is behind the log's until what was put off is shown.
+            drop(home.view()?);
+            home.tail.lock().segment
+        }
         None => match core.settings.get(usize::from(lane.0)) {
             Some(setting) => setting.active.load(Ordering::Acquire),
             None => 0,

@@ -18,6 +18,14 @@ impl MessageId {
         MessageId(((lane.0 as u64) << 56) | (((epoch & 0xff_ffff) as u64) << 32) | counter as u64)
     }
 
+    /// Its 16 digits, which are ASCII.
+    pub fn digits(self) -> [u8; 16] {
+        std::array::from_fn(|n| {
+            let digit = (self.0 >> (60_usize.saturating_sub(n.saturating_mul(4)))) as u8 & 0xf;
+            if digit < 10 { b'0' + digit } else { b'a' - 10 + digit }
+        })
+    }
+
     /// The lane that holds it.
     pub const fn lane(self) -> Lane {
         Lane((self.0 >> 56) as u8)
@@ -26,7 +34,7 @@ impl MessageId {
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(std::str::from_utf8(&self.digits()).unwrap_or_default())
     }
 }
 

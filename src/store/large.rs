@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use super::Core;
-use super::body::{InFlight, LargeBody};
+use super::body::{InFlight, LargeBody, SpareBlocks};
 use super::gather::{Arrivals, Gathering};
 use super::lane::{Log, Tail, put_header};
 use super::queue::{JobQueue, Taken};
@@ -69,6 +69,8 @@ pub enum LargeJob {
 pub struct LargeLane {
     /// What waits.
     pub jobs: JobQueue<LargeJob>,
+    /// Blocks for the bodies of all lanes while they are small.
+    pub spare_blocks: SpareBlocks,
     /// Bodies that no index knows yet: their chunks are needed though nothing refers to them.
     bodies: Mutex<Vec<Weak<LargeBody>>>,
     /// Where the log ends, as far as it is durable.

@@ -37,7 +37,7 @@ pub enum Taken {
 }
 
 /// A taker that has put something off comes back after so long without a job.
-const PAUSE: Duration = Duration::from_millis(2);
+pub const PAUSE: Duration = Duration::from_millis(2);
 
 impl<T> Default for JobQueue<T> {
     fn default() -> Self {

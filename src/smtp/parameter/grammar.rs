@@ -7,7 +7,7 @@
 use std::mem;
 
 use super::{
-    AUTH_OCTETS, Body, DeliverBy, ENVID_OCTETS, Hold, MailParameters, Notify, ORCPT_OCTETS,
+    AUTH_OCTETS, Body, DeliverBy, ENVID_OCTETS, Hold, MailParameters, Memory, Notify, ORCPT_OCTETS,
     OriginalRecipient, RcptParameters, Ret, Xtext,
 };
 use crate::codec::date;
@@ -77,11 +77,12 @@ fn each<'a>(
     Ok(())
 }
 
-/// Reads MAIL's parameters into `found`, which holds none.
+/// Reads MAIL's parameters into `found`, which holds none. Strings take the memory of `memory`.
 pub(crate) fn mail(
     text: &[u8],
     offered: Offered<'_>,
     found: &mut MailParameters,
+    memory: &mut Memory,
 ) -> Result<(), Reply<'static>> {
     if text.is_empty() {
         return Ok(());
@@ -100,8 +101,8 @@ pub(crate) fn mail(
             once(&mut found.smtputf8)?;
             bare(value)?;
         } else if is(b"AUTH") {
-            let auth = value.and_then(|v| Xtext::printable(v, AUTH_OCTETS)).ok_or(VALUE)?;
-            put(&mut found.auth, auth)?;
+            let take = |v| Xtext::printable_in(v, AUTH_OCTETS, &mut memory.auth);
+            put(&mut found.auth, value.and_then(take).ok_or(VALUE)?)?;
         } else if is(b"RET") && on.dsn {
             let value = value.ok_or(VALUE)?;
             let ret = match () {
@@ -111,8 +112,8 @@ pub(crate) fn mail(
             };
             put(&mut found.ret, ret)?;
         } else if is(b"ENVID") && on.dsn {
-            let envid = value.and_then(|v| Xtext::printable(v, ENVID_OCTETS)).ok_or(VALUE)?;
-            put(&mut found.envid, envid)?;
+            let take = |v| Xtext::printable_in(v, ENVID_OCTETS, &mut memory.envid);
+            put(&mut found.envid, value.and_then(take).ok_or(VALUE)?)?;
         } else if is(b"REQUIRETLS") && on.requiretls {
             once(&mut found.require_tls)?;
             bare(value)?;
@@ -147,13 +148,14 @@ pub(crate) fn mail(
     })
 }
 
-/// Reads RCPT's parameters into `found`, which holds none. `utf8`: MAIL carried SMTPUTF8. ORCPT takes the memory of `space`.
+/// Reads RCPT's parameters into `found`, which holds none. `utf8`: MAIL carried SMTPUTF8. ORCPT takes the memory of
+/// `memory`.
 pub(crate) fn rcpt(
     text: &[u8],
     offered: Offered<'_>,
     utf8: bool,
     found: &mut RcptParameters,
-    space: &mut Vec<u8>,
+    memory: &mut Memory,
 ) -> Result<(), Reply<'static>> {
     if text.is_empty() {
         return Ok(());
@@ -163,7 +165,7 @@ pub(crate) fn rcpt(
         if keyword.eq_ignore_ascii_case(b"NOTIFY") && on.dsn {
             put(&mut found.notify, value.and_then(notify).ok_or(VALUE)?)
         } else if keyword.eq_ignore_ascii_case(b"ORCPT") && on.dsn {
-            let parse = |v| OriginalRecipient::parse(v, ORCPT_OCTETS, utf8, space);
+            let parse = |v| OriginalRecipient::parse(v, ORCPT_OCTETS, utf8, &mut memory.orcpt);
             put(&mut found.orcpt, value.and_then(parse).ok_or(VALUE)?)
         } else {
             Err(UNKNOWN)
@@ -171,12 +173,25 @@ pub(crate) fn rcpt(
     })
 }
 
+impl MailParameters {
+    /// Forgets everything but the memory.
+    pub(crate) fn clear(&mut self, memory: &mut Memory) {
+        if let Some(envid) = self.envid.take() {
+            memory.envid = envid.into_memory();
+        }
+        if let Some(auth) = self.auth.take() {
+            memory.auth = auth.into_memory();
+        }
+        *self = MailParameters::default();
+    }
+}
+
 impl RcptParameters {
     /// Forgets everything but the memory.
-    pub(crate) fn clear(&mut self, space: &mut Vec<u8>) {
+    pub(crate) fn clear(&mut self, memory: &mut Memory) {
         self.notify = None;
         if let Some(orcpt) = self.orcpt.take() {
-            *space = orcpt.into_memory();
+            memory.orcpt = orcpt.into_memory();
         }
     }
 }
@@ -292,7 +307,7 @@ mod tests {
     fn read(text: &str, extensions: &Extensions) -> Result<MailParameters, Reply<'static>> {
         let mut found = MailParameters::default();
         let offered = Offered { extensions, tls: true, hold: true };
-        super::mail(text.as_bytes(), offered, &mut found).map(|()| found)
+        super::mail(text.as_bytes(), offered, &mut found, &mut Memory::default()).map(|()| found)
     }
 
     fn mail(text: &str) -> Result<MailParameters, Reply<'static>> {
@@ -302,7 +317,8 @@ mod tests {
     fn rcpt(text: &str, utf8: bool) -> Result<RcptParameters, Reply<'static>> {
         let mut found = RcptParameters::default();
         let offered = Offered { extensions: &Extensions::ALL, tls: true, hold: true };
-        super::rcpt(text.as_bytes(), offered, utf8, &mut found, &mut Vec::new()).map(|()| found)
+        let memory = &mut Memory::default();
+        super::rcpt(text.as_bytes(), offered, utf8, &mut found, memory).map(|()| found)
     }
 
     #[test]
@@ -453,8 +469,14 @@ mod tests {
             Extensions { requiretls: true, future_release: Extensions::ALL.future_release, ..none };
         let mut found = MailParameters::default();
         let offered = Offered { extensions: &on, tls: false, hold: false };
-        assert_eq!(super::mail(b" REQUIRETLS", offered, &mut found), Err(NO_TLS));
-        assert_eq!(super::mail(b" HOLDFOR=1", offered, &mut found), Err(UNKNOWN));
+        assert_eq!(
+            super::mail(b" REQUIRETLS", offered, &mut found, &mut Memory::default()),
+            Err(NO_TLS)
+        );
+        assert_eq!(
+            super::mail(b" HOLDFOR=1", offered, &mut found, &mut Memory::default()),
+            Err(UNKNOWN)
+        );
         let eight = Extensions { binarymime: true, chunking: false, ..Extensions::default() };
         assert_eq!(read(" BODY=BINARYMIME", &eight), Err(VALUE));
     }

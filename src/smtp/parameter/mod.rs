@@ -148,7 +148,7 @@ impl MailParameters {
         if !text.is_empty() {
             let text = [b" ", text].concat();
             let offered = grammar::Offered { extensions: &Extensions::ALL, tls: true, hold: true };
-            grammar::mail(&text, offered, &mut parameters).ok()?;
+            grammar::mail(&text, offered, &mut parameters, &mut Memory::default()).ok()?;
         }
         Some(parameters)
     }
@@ -185,9 +185,35 @@ impl RcptParameters {
         if !text.is_empty() {
             let text = [b" ", text].concat();
             let offered = grammar::Offered { extensions: &Extensions::ALL, tls: true, hold: true };
-            grammar::rcpt(&text, offered, true, &mut parameters, &mut Vec::new()).ok()?;
+            let memory = &mut Memory::default();
+            grammar::rcpt(&text, offered, true, &mut parameters, memory).ok()?;
         }
         Some(parameters)
+    }
+}
+
+/// Memory that parameters' strings take, and give back when they are cleared: so the parameters of one transaction
+/// after the other need no new one.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    envid: Vec<u8>,
+    auth: Vec<u8>,
+    orcpt: Vec<u8>,
+}
+
+impl Memory {
+    /// Gives back to the system what is larger than so many octets.
+    pub(crate) fn shrink(&mut self, kept: usize) {
+        for space in [&mut self.envid, &mut self.auth, &mut self.orcpt] {
+            if space.capacity() > kept {
+                *space = Vec::new();
+            }
+        }
+    }
+
+    /// Octets that it holds outside itself.
+    pub(crate) fn bytes(&self) -> usize {
+        self.envid.capacity() + self.auth.capacity() + self.orcpt.capacity()
     }
 }
 

@@ -11,8 +11,17 @@ pub struct Xtext(Vec<u8>);
 impl Xtext {
     /// Takes `text` when it is xtext that decodes to printable ASCII and has at most `limit` octets itself.
     pub(crate) fn printable(text: &[u8], limit: usize) -> Option<Xtext> {
-        let good = text.len() <= limit && decode(text, |b| matches!(b, b' '..=b'~'));
-        good.then(|| Xtext(text.to_vec()))
+        Xtext::printable_in(text, limit, &mut Vec::new())
+    }
+
+    /// As [`Xtext::printable`], in the memory of `space`.
+    pub(super) fn printable_in(text: &[u8], limit: usize, space: &mut Vec<u8>) -> Option<Xtext> {
+        if text.len() > limit || !decode(text, |b| matches!(b, b' '..=b'~')) {
+            return None;
+        }
+        space.clear();
+        space.extend_from_slice(text);
+        Some(Xtext(std::mem::take(space)))
     }
 
     /// Encodes `text`. `None`: it holds control characters or octets beyond ASCII.
@@ -44,6 +53,10 @@ impl Xtext {
             true
         });
         octets
+    }
+
+    pub(super) fn into_memory(self) -> Vec<u8> {
+        self.0
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {

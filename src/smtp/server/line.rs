@@ -8,15 +8,16 @@ use super::phrase::{
     HELLO_FIRST, NEEDS_SMTPUTF8, NO_ARGUMENT, NO_MAIL, NO_RECIPIENT, NO_VALID_RECIPIENT, OK,
     OUT_OF_PLACE, TOO_LARGE, UNKNOWN_COMMAND, UNTOLD, WITHHELD,
 };
-use super::{Dialect, Forwarded, Pause, Server, Signal, State, Transaction};
+use super::{Dialect, Forwarded, Pause, Server, Signal, State};
 use crate::codec::address::Address;
 use crate::codec::body::Exact;
 use crate::codec::line::{Fault, Frame};
+use crate::codec::path::Path;
 use crate::smtp::Reply;
 use crate::smtp::command::{self, Verb};
 use crate::smtp::extension::Lookup;
 use crate::smtp::parameter::grammar::{self, Offered};
-use crate::smtp::parameter::{Body, MailParameters, RcptParameters};
+use crate::smtp::parameter::{Body, RcptParameters};
 use crate::time::Time;
 
 /// Octets of VRFY, EXPN and ETRN.
@@ -76,8 +77,7 @@ impl Server {
     }
 
     fn command(&mut self, line: &[u8]) -> Option<Signal> {
-        // Without a branch inside, this is a few vector instructions.
-        if line.iter().fold(false, |odd, &b| odd | (b < b' ') | (b == 0x7f)) {
+        if has_control(line) {
             self.refuse(Reply::new(500, 5, 2, "Control character in a command line"));
             return None;
         }
@@ -185,8 +185,24 @@ impl Server {
             return Err(Reply::new(421, 7, 0, "Too many messages on one connection"));
         }
         let path = command::mail(argument)?;
-        let mut parameters = MailParameters::default();
-        grammar::mail(path.rest, self.offered(), &mut parameters)?;
+        self.transaction.clear(&mut self.memory);
+        let begun = self.reverse_path(path);
+        if begun.is_err() {
+            // Nothing of it stays: SMTPUTF8 would change how its refusal is written.
+            self.transaction.clear(&mut self.memory);
+        }
+        begun
+    }
+
+    /// Reads MAIL's path and parameters into the transaction, which is cleared.
+    fn reverse_path(&mut self, path: Path<'_>) -> Result<Option<Signal>, Reply<'static>> {
+        let offered = Offered {
+            extensions: &self.config.extensions,
+            tls: self.offer.tls,
+            hold: self.config.dialect == Dialect::Submission,
+        };
+        let parameters = &mut self.transaction.parameters;
+        grammar::mail(path.rest, offered, parameters, &mut self.memory)?;
         let utf8 = parameters.smtputf8;
         let null_sender = path.mailbox.is_empty();
         if !null_sender && !self.sender.set(path.mailbox, utf8) {
@@ -198,9 +214,11 @@ impl Server {
         if parameters.size > self.config.limits.message_bytes {
             return Err(TOO_LARGE);
         }
-        let exact = if parameters.body == Body::Binary { Exact::binary() } else { Exact::new() };
         self.lost_recipients = 0;
-        self.transaction = Transaction { null_sender, parameters, exact, ..Transaction::default() };
+        self.transaction.null_sender = null_sender;
+        if parameters.body == Body::Binary {
+            self.transaction.exact = Exact::binary();
+        }
         self.pause = Pause::Mail;
         Ok(Some(Signal::Mail))
     }
@@ -215,14 +233,14 @@ impl Server {
         let path = command::rcpt(argument)?;
         let utf8 = self.transaction.parameters.smtputf8;
         if !path.rest.is_empty() || self.rcpt_parameters != RcptParameters::default() {
-            self.rcpt_parameters.clear(&mut self.space);
+            self.rcpt_parameters.clear(&mut self.memory);
             let offered = Offered {
                 extensions: &self.config.extensions,
                 tls: self.offer.tls,
                 hold: self.config.dialect == Dialect::Submission,
             };
-            let (found, space) = (&mut self.rcpt_parameters, &mut self.space);
-            grammar::rcpt(path.rest, offered, utf8, found, space)?;
+            let (found, memory) = (&mut self.rcpt_parameters, &mut self.memory);
+            grammar::rcpt(path.rest, offered, utf8, found, memory)?;
         }
         if !self.recipient.set(path.mailbox, utf8) {
             self.transaction.refused = true;
@@ -242,14 +260,6 @@ impl Server {
         match self.config.dialect {
             Dialect::Lmtp => Reply::new(503, 5, 1, "LHLO comes first"),
             Dialect::Smtp | Dialect::Submission => HELLO_FIRST,
-        }
-    }
-
-    fn offered(&self) -> Offered<'_> {
-        Offered {
-            extensions: &self.config.extensions,
-            tls: self.offer.tls,
-            hold: self.config.dialect == Dialect::Submission,
         }
     }
 
@@ -345,7 +355,48 @@ impl Server {
     }
 }
 
+/// Whether a line holds a control character: an octet below a space, or DEL. Eight octets at once.
+fn has_control(line: &[u8]) -> bool {
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    // A borrow crosses octets only where one was a control character already, so "any" is exact.
+    let odd = |octets: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*octets);
+        let control = word.wrapping_sub(u64::from_ne_bytes([b' '; 8])) & !word;
+        let delete = word ^ u64::from_ne_bytes([0x7f; 8]);
+        let delete = delete.wrapping_sub(u64::from_ne_bytes([1; 8])) & !delete;
+        (control | delete) & HIGH != 0
+    };
+    let (words, _) = line.as_chunks::<8>();
+    match line.last_chunk::<8>() {
+        // What is left behind the whole words is in the last one, with some of what was seen.
+        Some(last) => words.iter().fold(odd(last), |found, word| found | odd(word)),
+        None => line.iter().any(|&b| b < b' ' || b == 0x7f),
+    }
+}
+
 /// Why an address is refused: because it needs SMTPUTF8, or because it is none.
 fn refusal(mailbox: &[u8], utf8: bool, syntax: Reply<'static>) -> Reply<'static> {
     if !utf8 && Address::parse(mailbox, true).is_some() { NEEDS_SMTPUTF8 } else { syntax }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_control;
+
+    #[test]
+    fn control_characters_are_seen_at_every_place_and_nothing_else_is_one() {
+        for length in 0..40 {
+            for at in 0..length {
+                for around in [b' ', b'~', 0x80, 0xff] {
+                    for octet in 0..=u8::MAX {
+                        let mut line = vec![around; length];
+                        line[at] = octet;
+                        let control = octet < b' ' || octet == 0x7f;
+                        assert_eq!(has_control(&line), control, "{octet} at {at} of {length}");
+                    }
+                }
+            }
+            assert!(!has_control(&vec![b'a'; length]));
+        }
+    }
 }

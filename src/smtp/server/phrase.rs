@@ -2,6 +2,14 @@
 
 use crate::smtp::Reply;
 
+/// What MAIL is answered when it is taken. Nearly every message gets this line and the next two: they are made
+/// beforehand.
+pub(super) const MAIL_TAKEN: &[u8] = b"250 2.1.0 Ok\r\n";
+/// What RCPT is answered when it is taken.
+pub(super) const RCPT_TAKEN: &[u8] = b"250 2.1.5 Ok\r\n";
+/// What DATA is answered when it is taken.
+pub(super) const DATA_TAKEN: &[u8] = b"354 Send the message, then a line with a single dot\r\n";
+
 pub(super) const OK: Reply<'static> = Reply::new(250, 0, 0, "Ok");
 pub(super) const TOO_LARGE: Reply<'static> =
     Reply::new(552, 3, 4, "Message is larger than this server takes");
@@ -22,3 +30,23 @@ pub(super) const WITHHELD: Reply<'static> = Reply::new(502, 5, 1, "Command not a
 pub(super) const UNKNOWN_COMMAND: Reply<'static> = Reply::new(500, 5, 1, "Command not recognized");
 pub(super) const UNTOLD: Reply<'static> =
     Reply::new(252, 0, 0, "Not told here; send mail to find out");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::reply::write;
+
+    #[test]
+    fn lines_made_beforehand_are_what_would_be_written() {
+        let text = "Send the message, then a line with a single dot";
+        for (line, reply) in [
+            (MAIL_TAKEN, Reply::new(250, 1, 0, "Ok")),
+            (RCPT_TAKEN, Reply::new(250, 1, 5, "Ok")),
+            (DATA_TAKEN, Reply::bare(354, text)),
+        ] {
+            let mut written = Vec::new();
+            write(&mut written, &reply, "", false);
+            assert_eq!(written.escape_ascii().to_string(), line.escape_ascii().to_string());
+        }
+    }
+}

@@ -6,7 +6,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::phrase::{OK, SHUTDOWN, TOO_MANY_ERRORS, UNTOLD};
+use super::phrase::{DATA_TAKEN, MAIL_TAKEN, OK, RCPT_TAKEN, SHUTDOWN, TOO_MANY_ERRORS, UNTOLD};
 use super::{Dialect, Pause, Repeat, Server, State, Transaction};
 use crate::codec::body::Decoder;
 use crate::codec::date::Rfc3339;
@@ -58,7 +58,7 @@ impl Server {
                     self.transaction.open = true;
                     self.transactions = self.transactions.saturating_add(1);
                 }
-                self.refuse(spoken(Reply::new(250, 1, 0, "Ok")));
+                self.say_or(reply, MAIL_TAKEN);
                 if !accepted {
                     self.close_transaction();
                 }
@@ -72,7 +72,7 @@ impl Server {
                 } else {
                     self.transaction.refused = true;
                 }
-                self.refuse(spoken(Reply::new(250, 1, 5, "Ok")));
+                self.say_or(reply, RCPT_TAKEN);
             }
             Pause::Data => {
                 if accepted {
@@ -82,10 +82,7 @@ impl Server {
                 } else {
                     self.abandon();
                 }
-                self.refuse(spoken(Reply::bare(
-                    354,
-                    "Send the message, then a line with a single dot",
-                )));
+                self.say_or(reply, DATA_TAKEN);
             }
             Pause::Chunk => {
                 if accepted {
@@ -202,6 +199,14 @@ impl Server {
     pub(super) fn say(&mut self, reply: Reply<'_>) {
         let utf8 = self.transaction.parameters.smtputf8;
         reply::write(&mut self.pending, &reply, "", utf8);
+    }
+
+    /// Says the caller's reply, or the machine's own line.
+    fn say_or(&mut self, reply: Option<Reply<'_>>, own: &'static [u8]) {
+        match reply {
+            Some(reply) => self.refuse(reply),
+            None => self.pending.extend_from_slice(own),
+        }
     }
 
     pub(super) fn say_with_host(&mut self, reply: Reply<'_>) {

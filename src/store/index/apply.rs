@@ -5,7 +5,7 @@
 
 use super::pack::{Pack, PackWalk, PackWriter};
 use super::row::{self, Head, PACK_BYTES, PACK_ROWS, Place};
-use super::{Batch, Space};
+use super::{Batch, Space, Tail};
 use crate::error::{Error, Kind, Result};
 use crate::store::body::chunk_record_len;
 use crate::store::encoding::Malformed;
@@ -234,40 +234,62 @@ impl Applier<'_, '_> {
 
     /// Adds a message to a mailbox; `false` when the mailbox is not there.
     fn add_row(&mut self, delivery: &Delivery, message: MessageRow) -> Result<bool> {
-        let key = row::mailbox_key(delivery.account, delivery.mailbox);
-        let head = match self.head(&key)? {
-            None if self.salvage => Some(salvaged(delivery.mailbox, &message)),
-            head => head,
+        let mailbox = (delivery.account, delivery.mailbox);
+        let known = self.batch.take_tail(mailbox);
+        let Some(mut tail) = known.map_or_else(|| self.tail(mailbox, &message), |t| Ok(Some(t)))?
+        else {
+            return Ok(false);
         };
-        let Some(mut head) = head else { return Ok(false) };
-        let mut pack = None;
-        if head.last_pack != 0 {
-            let pack_key = row::pack_key(delivery.account, delivery.mailbox, head.last_pack);
-            if let Some(value) = self.batch.get(Space::Pack, &pack_key)? {
-                let (mut rows, mut last) = (0, None);
-                row::visit_pack(&value, |row| {
-                    rows += 1;
-                    last = Some(row);
-                })
-                .map_err(malformed("message"))?;
-                if rows < PACK_ROWS && value.len() < PACK_BYTES {
-                    pack = Some((pack_key, value, last));
-                }
-            }
-        }
-        let (pack_key, mut value, before) = pack.unwrap_or_else(|| {
+        let Tail { head, rows, bytes, last } = &mut tail;
+        if *rows == 0 || *rows >= PACK_ROWS || *bytes >= PACK_BYTES {
             head.last_pack = message.uid;
-            let key = row::pack_key(delivery.account, delivery.mailbox, message.uid);
-            (key, Vec::new(), None)
-        });
-        row::put_pack_row(&mut value, before.as_ref(), &message);
-        self.batch.put(Space::Pack, pack_key, value);
+            (*rows, *last) = (0, None);
+            self.batch.put(
+                Space::Pack,
+                row::pack_key(mailbox.0, mailbox.1, message.uid),
+                Vec::new(),
+            );
+        }
+        let key = row::pack_key(mailbox.0, mailbox.1, head.last_pack);
+        let value = self.batch.edit(Space::Pack, key)?;
+        row::put_pack_row(value, last.as_ref(), &message);
+        (*rows, *bytes) = (rows.saturating_add(1), value.len());
         head.uid_next = head.uid_next.max(message.uid.saturating_add(1));
         head.highest_modseq = head.highest_modseq.max(message.modseq);
         head.messages = head.messages.saturating_add(1);
         head.bytes = head.bytes.saturating_add(message.size);
-        self.batch.put(Space::Head, key, head.encode());
+        *last = Some(message);
+        let value = self.batch.edit(Space::Head, row::mailbox_key(mailbox.0, mailbox.1))?;
+        value.clear();
+        head.encode_to(value);
+        self.batch.keep_tail(mailbox, tail);
         Ok(true)
+    }
+
+    /// Where a mailbox ends; `None` when it is not there.
+    fn tail(
+        &self,
+        (account, mailbox): (AccountId, MailboxId),
+        message: &MessageRow,
+    ) -> Result<Option<Tail>> {
+        let head = match self.head(&row::mailbox_key(account, mailbox))? {
+            None if self.salvage => Some(salvaged(mailbox, message)),
+            head => head,
+        };
+        let Some(head) = head else { return Ok(None) };
+        let mut tail = Tail { head, rows: 0, bytes: 0, last: None };
+        if tail.head.last_pack != 0 {
+            let key = row::pack_key(account, mailbox, tail.head.last_pack);
+            if let Some(value) = self.batch.get(Space::Pack, &key)? {
+                tail.bytes = value.len();
+                row::visit_pack(&value, |row| {
+                    tail.rows = tail.rows.saturating_add(1);
+                    tail.last = Some(row);
+                })
+                .map_err(malformed("message"))?;
+            }
+        }
+        Ok(Some(tail))
     }
 
     /// Adds a message to a mailbox at the place of its UID; `false` when the mailbox is not there or has the UID.
@@ -481,14 +503,14 @@ impl Applier<'_, '_> {
 
     /// A segment without live bytes has no row.
     fn add_live(&mut self, lane: Lane, segment: u64, bytes: i64) -> Result<()> {
-        let key = row::live_key(lane.0, segment);
-        let old = match self.batch.get(Space::Live, &key)? {
-            Some(value) => row::decode_live(&value).map_err(malformed("segment"))?,
-            None => 0,
+        let value = self.batch.edit(Space::Live, row::live_key(lane.0, segment))?;
+        let old = match value.is_empty() {
+            false => row::decode_live(value).map_err(malformed("segment"))?,
+            true => 0,
         };
         match old.saturating_add(bytes) {
-            0 => self.batch.delete(Space::Live, key),
-            live => self.batch.put(Space::Live, key, row::encode_live(live)),
+            0 => self.batch.delete(Space::Live, row::live_key(lane.0, segment)),
+            live => row::set_live(value, live),
         }
         Ok(())
     }
@@ -500,4 +522,106 @@ fn positive(bytes: u64) -> i64 {
 
 fn negative(bytes: u64) -> i64 {
     positive(bytes).saturating_neg()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Bound;
+
+    use super::super::{Changes, IndexView, Pair, Visit};
+    use super::*;
+
+    /// An index with nothing in it.
+    struct Nothing;
+    impl IndexView for Nothing {
+        fn get(&self, _: Space, _: &[u8]) -> Result<Option<Vec<u8>>> {
+            Ok(None)
+        }
+        fn range(&self, _: Space, _: Bound<&[u8]>, _: Bound<&[u8]>, _: Visit<'_>) -> Result<()> {
+            Ok(())
+        }
+        fn last_at_or_before(&self, _: Space, _: &[u8]) -> Result<Option<Pair>> {
+            Ok(None)
+        }
+    }
+
+    const A: AccountId = AccountId(7);
+    const OTHER: MailboxId = MailboxId(2);
+
+    fn apply(batch: &mut Batch<'_>, record: &Record) {
+        let (lane, large) = (Lane(0), Lane(1));
+        let mut applier = Applier { batch, lane, large, released: Vec::new(), salvage: false };
+        applier.apply(record, Position { segment: 1, offset: 4096, len: 64 }).unwrap();
+    }
+
+    /// Two mailboxes that fill, and whose last packs change in every other way in between.
+    fn records() -> Vec<Record> {
+        let mut records = Vec::new();
+        for (mailbox, name) in [(MailboxId::INBOX, "INBOX"), (OTHER, "Other")] {
+            let name = name.to_owned();
+            records.push(Record::Mailbox { account: A, mailbox, uid_validity: 1, name });
+        }
+        let (mut next, mut modseq) = ([1_u32, 1], 1_u64);
+        for n in 0..400_u32 {
+            let at = usize::from(n % 3 == 0);
+            let mailbox = [MailboxId::INBOX, OTHER][at];
+            modseq += 1;
+            let delivery = Delivery { account: A, mailbox, uid: next[at], modseq };
+            next[at] += 1;
+            let message = MessageId(0x0100_0000_0000_0000 + u64::from(n));
+            let (size, received) = (u64::from(n), u64::from(n * 10));
+            records.push(Record::Deliver { message, delivery, size, received, flags: 0 });
+            let uid = next[0].saturating_sub(1);
+            modseq += 1;
+            match n % 11 {
+                3 => records.push(Record::Flags {
+                    account: A,
+                    mailbox: MailboxId::INBOX,
+                    modseq,
+                    add: 1,
+                    remove: 0,
+                    uids: vec![uid],
+                }),
+                6 => {
+                    let (account, uids) = (A, vec![uid]);
+                    let mailbox = MailboxId::INBOX;
+                    records.push(Record::Expunge { account, mailbox, modseq, uids });
+                }
+                9 => {
+                    let pairs = vec![(uid, next[1])];
+                    next[1] += 1;
+                    records.push(Record::Move {
+                        account: A,
+                        from: MailboxId::INBOX,
+                        to: OTHER,
+                        from_modseq: modseq,
+                        to_modseq: modseq,
+                        pairs,
+                    });
+                }
+                _ => {}
+            }
+        }
+        records.push(Record::RemoveMailboxes { account: A });
+        records
+    }
+
+    #[test]
+    fn a_remembered_end_of_a_mailbox_is_what_a_look_would_find() {
+        let mut batch = Batch::new(&Nothing);
+        let mut looked = Changes::new();
+        for (n, record) in records().iter().enumerate() {
+            apply(&mut batch, record);
+            // A new batch remembers nothing.
+            let mut fresh = Batch::over(&Nothing, looked);
+            apply(&mut fresh, record);
+            looked = fresh.into_changes();
+            let (changes, tails) = batch.into_parts();
+            assert_eq!(changes, looked, "record {n}: {record:?}");
+            batch = Batch::over(&Nothing, changes).with_tails(tails);
+        }
+        let (changes, tails) = batch.into_parts();
+        assert!(tails.is_empty());
+        assert!(changes.iter().any(|((space, _), _)| *space == Space::Pack));
+    }
 }

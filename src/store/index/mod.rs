@@ -6,11 +6,15 @@
 //! the log again, from the position that the checkpoint itself names.
 //!
 //! [`IndexKv`] is what a key-value engine has to offer; `redb` is the one in use. [`Batch`] collects the
-//! changes of a group over a snapshot, so that many deliveries to one mailbox cost one write.
+//! changes of a group over a snapshot, so that many deliveries to one mailbox cost one write. Of mailboxes that messages
+//! were added to it remembers the end ([`Tail`]), so that the next one costs no look through a pack.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
+use super::model::MessageRow;
+use super::{AccountId, MailboxId};
 use crate::error::Result;
 
 pub mod apply;
@@ -108,10 +112,27 @@ pub trait IndexView {
     fn last_at_or_before(&self, space: Space, key: &[u8]) -> Result<Option<Pair>>;
 }
 
+/// Where a mailbox ends, as the changes of a batch have it.
+pub struct Tail {
+    /// Its figures.
+    pub head: row::Head,
+    /// Messages in its last pack,
+    pub rows: usize,
+    /// the pack's bytes,
+    pub bytes: usize,
+    /// and the last of them.
+    pub last: Option<MessageRow>,
+}
+
+/// Ends of mailboxes. Whoever changes figures or packs of a mailbox in another way than by adding to its end makes
+/// the batch forget its tail.
+pub type Tails = HashMap<(AccountId, MailboxId), Tail>;
+
 /// Changes over a snapshot, readable as if they were applied.
 pub struct Batch<'a> {
     view: &'a dyn IndexView,
     changes: Changes,
+    tails: Tails,
 }
 
 impl<'a> Batch<'a> {
@@ -122,7 +143,12 @@ impl<'a> Batch<'a> {
 
     /// These changes over a snapshot.
     pub fn over(view: &'a dyn IndexView, changes: Changes) -> Batch<'a> {
-        Batch { view, changes }
+        Batch { view, changes, tails: Tails::new() }
+    }
+
+    /// With what is known of mailboxes' ends after those changes.
+    pub fn with_tails(self, tails: Tails) -> Batch<'a> {
+        Batch { tails, ..self }
     }
 
     /// The value of a key.
@@ -135,12 +161,45 @@ impl<'a> Batch<'a> {
 
     /// Sets a value.
     pub fn put(&mut self, space: Space, key: Vec<u8>, value: Vec<u8>) {
+        self.forget_tail(space, &key);
         self.changes.insert((space, key), Some(value));
     }
 
     /// Removes a key.
     pub fn delete(&mut self, space: Space, key: Vec<u8>) {
+        self.forget_tail(space, &key);
         self.changes.insert((space, key), None);
+    }
+
+    /// A value to be changed in its place; empty when there is none.
+    pub fn edit(&mut self, space: Space, key: Vec<u8>) -> Result<&mut Vec<u8>> {
+        self.forget_tail(space, &key);
+        Ok(match self.changes.entry((space, key)) {
+            Entry::Occupied(entry) => entry.into_mut().get_or_insert_with(Vec::new),
+            Entry::Vacant(entry) => {
+                let value = self.view.get(space, &entry.key().1)?.unwrap_or_default();
+                entry.insert(None).insert(value)
+            }
+        })
+    }
+
+    /// Takes out what is known of a mailbox's end.
+    pub fn take_tail(&mut self, mailbox: (AccountId, MailboxId)) -> Option<Tail> {
+        self.tails.remove(&mailbox)
+    }
+
+    /// Where a mailbox ends after all changes so far.
+    pub fn keep_tail(&mut self, mailbox: (AccountId, MailboxId), tail: Tail) {
+        self.tails.insert(mailbox, tail);
+    }
+
+    fn forget_tail(&mut self, space: Space, key: &[u8]) {
+        if matches!(space, Space::Head | Space::Pack)
+            && !self.tails.is_empty()
+            && let Ok(mailbox) = row::mailbox_of(key)
+        {
+            self.tails.remove(&mailbox);
+        }
     }
 
     /// The first pair whose key is at least `from` and starts with `prefix`.
@@ -214,6 +273,11 @@ impl<'a> Batch<'a> {
     /// The changes.
     pub fn into_changes(self) -> Changes {
         self.changes
+    }
+
+    /// The changes, and what is known of mailboxes' ends.
+    pub fn into_parts(self) -> (Changes, Tails) {
+        (self.changes, self.tails)
     }
 }
 

@@ -8,6 +8,7 @@
 //! `catch_unwind`. It verifies checksums only when a file is opened, so [`Sums`] verifies what it reads afterwards. After a panic or an error of a write the shard is poisoned: every later call fails
 //! with `Rebuilding` until the shard is opened anew, which the lane's committer does. No savepoints and no compaction of redb are used.
 
+use std::cell::OnceCell;
 use std::io;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -243,7 +244,8 @@ impl IndexKv for Redb {
         let transaction = self
             .health
             .guarded(|| database.begin_read().map_err(|e| failed(&self.health.path, e)))?;
-        Ok(Box::new(View { transaction, health: Arc::clone(&self.health) }))
+        let health = Arc::clone(&self.health);
+        Ok(Box::new(View { transaction, health, tables: Default::default() }))
     }
 
     fn apply(&self, changes: &Changes) -> Result<()> {
@@ -331,18 +333,24 @@ impl Drop for Redb {
 struct View {
     transaction: ReadTransaction,
     health: Arc<Health>,
+    /// Tables that were read; opening one costs as much as several looks into it.
+    tables: [OnceCell<Option<Table>>; Space::ALL.len()],
 }
 
+type Table = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 impl View {
-    fn table(
-        &self,
-        space: Space,
-    ) -> Result<Option<redb::ReadOnlyTable<&'static [u8], &'static [u8]>>> {
-        match self.transaction.open_table(table(space)) {
-            Ok(table) => Ok(Some(table)),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(e) => Err(failed(&self.health.path, e)),
+    fn table(&self, space: Space) -> Result<Option<&Table>> {
+        let Some(cell) = self.tables.get(space as usize) else { return Ok(None) };
+        if let Some(table) = cell.get() {
+            return Ok(table.as_ref());
         }
+        let opened = match self.transaction.open_table(table(space)) {
+            Ok(table) => Some(table),
+            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(e) => return Err(failed(&self.health.path, e)),
+        };
+        Ok(cell.get_or_init(|| opened).as_ref())
     }
 }
 

@@ -37,7 +37,12 @@ pub fn account_key(account: AccountId) -> Vec<u8> {
 
 /// The key of a mailbox, also the prefix of its packs.
 pub fn mailbox_key(account: AccountId, mailbox: MailboxId) -> Vec<u8> {
-    let mut key = account_key(account);
+    mailbox_key_with_room(account, mailbox, 0)
+}
+
+fn mailbox_key_with_room(account: AccountId, mailbox: MailboxId, room: usize) -> Vec<u8> {
+    let mut key = Vec::with_capacity(8_usize.saturating_add(room));
+    key.extend_from_slice(&account.0.to_be_bytes());
     key.extend_from_slice(&mailbox.0.to_be_bytes());
     key
 }
@@ -52,7 +57,7 @@ pub fn mailbox_of(key: &[u8]) -> Result<(AccountId, MailboxId), Malformed> {
 
 /// The key of a pack.
 pub fn pack_key(account: AccountId, mailbox: MailboxId, first: u32) -> Vec<u8> {
-    let mut key = mailbox_key(account, mailbox);
+    let mut key = mailbox_key_with_room(account, mailbox, 4);
     key.extend_from_slice(&first.to_be_bytes());
     key
 }
@@ -73,7 +78,8 @@ pub fn table_key(table: Table, key: &[u8]) -> Vec<u8> {
 
 /// The key of a segment's live bytes.
 pub fn live_key(lane: u8, segment: u64) -> Vec<u8> {
-    let mut key = vec![lane];
+    let mut key = Vec::with_capacity(9);
+    key.push(lane);
     key.extend_from_slice(&segment.to_be_bytes());
     key
 }
@@ -85,10 +91,9 @@ pub fn live_of(key: &[u8]) -> Result<(u8, u64), Malformed> {
 }
 
 /// A segment's live bytes. Below zero only for a segment that is damaged.
-pub fn encode_live(bytes: i64) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_signed(&mut out, bytes);
-    out
+pub fn set_live(value: &mut Vec<u8>, bytes: i64) {
+    value.clear();
+    put_signed(value, bytes);
 }
 
 /// The live bytes in a value.
@@ -209,14 +214,19 @@ impl Head {
     /// The value's bytes.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(32);
-        put_number(&mut out, u64::from(self.uid_validity));
-        put_number(&mut out, u64::from(self.uid_next));
-        put_number(&mut out, self.highest_modseq);
-        put_number(&mut out, self.messages);
-        put_number(&mut out, self.bytes);
-        put_number(&mut out, u64::from(self.last_pack));
-        put_bytes(&mut out, self.name.as_bytes());
+        self.encode_to(&mut out);
         out
+    }
+
+    /// Appends the value's bytes.
+    pub fn encode_to(&self, out: &mut Vec<u8>) {
+        put_number(out, u64::from(self.uid_validity));
+        put_number(out, u64::from(self.uid_next));
+        put_number(out, self.highest_modseq);
+        put_number(out, self.messages);
+        put_number(out, self.bytes);
+        put_number(out, u64::from(self.last_pack));
+        put_bytes(out, self.name.as_bytes());
     }
 
     /// The value in these bytes.

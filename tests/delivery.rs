@@ -384,6 +384,41 @@ fn a_421_on_a_new_connection_is_an_attempt() {
     heard.wait(&[&id, "delivered u@elsewhere.test 2 250"]);
 }
 
+/// RFC 5321 4.5.3.1.10: what a server grants to one connection says nothing about the message.
+#[test]
+fn a_452_on_a_kept_connection_is_answered_with_a_new_one_and_on_that_it_is_an_attempt() {
+    let too_many = ("RCPT TO:<u2@", "452 4.5.3 Too many recipients: too many");
+    let full = ("RCPT TO:<u4@", "452 4.2.2 mailbox full");
+    let again = ("RCPT TO:<u5@", "452 4.5.3 Too many recipients");
+    let far = Server::new(vec![vec![too_many], vec![full, again], vec![again], Vec::new()]);
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "*", &format!("smtp:{}", far.address), "tls = \"none\"");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    for number in [1, 2, 3] {
+        let id = send(&here, "s@else.test", &[&format!("u{number}@elsewhere.test")], MESSAGE);
+        heard.wait(&[&id, &format!("delivered u{number}@elsewhere.test 1 250")]);
+    }
+    let id = send(&here, "s@else.test", &["u4@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "deferred u4@elsewhere.test 1 452 4.2.2"]);
+    let id = send(&here, "s@else.test", &["u5@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "deferred u5@elsewhere.test 1 452 4.5.3"]);
+    let said = far.until("2 QUIT");
+    let of =
+        |line: &str| said.iter().filter(|said| said.contains(line)).cloned().collect::<Vec<_>>();
+    assert_eq!(
+        of("RCPT TO:<u2@"),
+        ["0 RCPT TO:<u2@elsewhere.test>", "1 RCPT TO:<u2@elsewhere.test>"]
+    );
+    assert_eq!(
+        of("RCPT TO:<u5@")[..2],
+        ["1 RCPT TO:<u5@elsewhere.test>", "2 RCPT TO:<u5@elsewhere.test>"]
+    );
+    assert!(of("0 QUIT").len() == 1 && of("1 QUIT").len() == 1, "{said:#?}");
+}
+
 /// RFC 7435: what cannot be done under TLS is done in clear, unless somebody has said otherwise.
 #[test]
 fn a_handshake_that_fails_is_followed_by_a_connection_in_clear_where_tls_is_opportunistic() {

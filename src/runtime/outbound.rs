@@ -538,9 +538,10 @@ async fn attempt(
     };
     let fresh = session.is_fresh();
     let sent = session.send(&plan.shared, entry, recipients).await;
-    // The other side may have closed a connection that waited for work: that says nothing about the message.
-    let stale = !fresh && session.was_lost_at_once();
-    if stale {
+    // The other side may have closed a connection that waited for work, or grants it no more: that says nothing about the
+    // message.
+    if !fresh && session.was_spent() {
+        session.quit().await;
         session = Session::open(plan, route, way).await?;
         let sent = session.send(&plan.shared, entry, recipients).await;
         *kept = session.keep();

@@ -3861,8 +3861,9 @@ void ph_repair_free(ph_repair_report *report);
  *
  * Behaviour: the password is prepared by SASLprep (RFC 4013); one that SASLprep refuses is taken
  * as it is. Slow on purpose: about a third of a microsecond for each iteration.
- * Parameters: password, UTF-8; salt, 1 to 64 random octets, new for each password; iterations, 0
- * means 65536, most clients accept no fewer than 4096; keys, where they go, with struct_size set.
+ * Parameters: password, UTF-8; salt, 1 to 64 octets, random for each password, or those of
+ * ph_scram_decoy for the name; iterations, 0 means 65536, most clients accept no fewer than 4096;
+ * keys, where they go, with struct_size set.
  * Returns: PH_OK or an error.
  * Errors: PH_E_INVALID_ARGUMENT for a salt of another length; PH_E_STRUCT_SIZE, PH_E_UTF8,
  * PH_E_NULL.
@@ -3879,7 +3880,9 @@ ph_status ph_scram_derive(ph_bytes password,
  * Makes keys that fit no password, for a login name that nobody has.
  *
  * Behaviour: with these as the answer a client cannot tell such a name from one with another
- * password. Always the same for the same secret, name and iterations.
+ * password. Always the same for the same secret, name and iterations. SCRAM shows salt and
+ * iterations to whoever gives a name: derive the keys of somebody who has it with the salt and the
+ * iterations that the name has here, and they tell nothing either.
  * Parameters: secret, 32 random octets that the host keeps as long as the keys of its users;
  * login, UTF-8, the name folded as the host folds names that it looks up; iterations, as in the
  * keys of its users, 0 means 65536; keys, where they go, with struct_size set.
@@ -4268,8 +4271,9 @@ ph_status ph_smtp_client_body_failed(ph_smtp_client *session,
  * Answers PH_SMTP_CLIENT_STARTTLS: the handshake is made.
  *
  * Behaviour: everything that was said before is forgotten and EHLO is said again (RFC 3207 4.2).
- * Octets that came in the clear behind the 220 fail the session: somebody injected them. Without
- * PH_SMTP_CLIENT_STARTTLS before it: no effect. Step afterwards.
+ * Octets that came in the clear behind the 220 fail the session: somebody injected them. On a
+ * session with PH_SMTP_CLIENT_UNDER_TLS, before its first step: takes nonce and exporter, and does
+ * nothing else. At any other time: no effect. Step afterwards.
  * Parameters: session; nonce, 18 fresh random octets for SCRAM, or NULL to keep what the options
  * gave; exporter, exporter_len octets of the channel's tls-exporter data (RFC 9266) for
  * SCRAM-SHA-256-PLUS, may be NULL when exporter_len is 0; unread, unread_len octets that were

@@ -325,6 +325,201 @@ fn a_connection_lost_behind_the_dot_is_tried_again_with_the_same_message() {
     assert!(here.queue_list(None, 10).unwrap().is_empty());
 }
 
+/// What waits unread on a connection that was kept was said before the message was there (RFC 5321 3.8).
+#[test]
+fn a_421_on_a_kept_connection_costs_the_next_message_no_attempt() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (closed, is_closed) = channel();
+    std::thread::spawn(move || {
+        for last in [false, true] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            stream.write_all(b"220 far.test\r\n").unwrap();
+            let (mut line, mut data) = (String::new(), false);
+            while reader.read_line(&mut line).unwrap_or(0) > 0 {
+                let said = std::mem::take(&mut line);
+                if data && said != ".\r\n" {
+                    continue;
+                }
+                let end = std::mem::take(&mut data);
+                data = said.starts_with("DATA");
+                let answer = if data { "354 go\r\n" } else { "250 2.0.0 good\r\n" };
+                let _ = stream.write_all(answer.as_bytes());
+                if end && !last {
+                    stream.write_all(b"421 4.4.2 Idle for too long\r\n").unwrap();
+                    stream.shutdown(std::net::Shutdown::Write).unwrap();
+                    closed.send(()).unwrap();
+                }
+            }
+        }
+    });
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "*", &format!("smtp:{address}"), "tls = \"none\"");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let id = send(&here, "s@else.test", &["u@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "delivered u@elsewhere.test 1 250"]);
+    is_closed.recv_timeout(Duration::from_secs(20)).unwrap();
+    let id = send(&here, "s@else.test", &["u@elsewhere.test", "v@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "delivered u@elsewhere.test 1 250"]);
+    heard.wait(&[&id, "delivered v@elsewhere.test 1 250"]);
+    assert_eq!(here.stats().deferred, 0, "{:#?}", heard.about(&id));
+}
+
+/// The other side says so in its greeting or to MAIL on a new connection: that is an attempt.
+#[test]
+fn a_421_on_a_new_connection_is_an_attempt() {
+    let far = Server::new(vec![vec![("MAIL", "421 4.3.2 not now")], Vec::new()]);
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "*", &format!("smtp:{}", far.address), "tls = \"none\"");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let id = send(&here, "s@else.test", &["u@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "deferred u@elsewhere.test 1 421 4.3.2 not now"]);
+    heard.wait(&[&id, "delivered u@elsewhere.test 2 250"]);
+}
+
+/// RFC 5321 4.5.3.1.10: what a server grants to one connection says nothing about the message.
+#[test]
+fn a_452_on_a_kept_connection_is_answered_with_a_new_one_and_on_that_it_is_an_attempt() {
+    let too_many = ("RCPT TO:<u2@", "452 4.5.3 Too many recipients: too many");
+    let full = ("RCPT TO:<u4@", "452 4.2.2 mailbox full");
+    let again = ("RCPT TO:<u5@", "452 4.5.3 Too many recipients");
+    let far = Server::new(vec![vec![too_many], vec![full, again], vec![again], Vec::new()]);
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "*", &format!("smtp:{}", far.address), "tls = \"none\"");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    for number in [1, 2, 3] {
+        let id = send(&here, "s@else.test", &[&format!("u{number}@elsewhere.test")], MESSAGE);
+        heard.wait(&[&id, &format!("delivered u{number}@elsewhere.test 1 250")]);
+    }
+    let id = send(&here, "s@else.test", &["u4@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "deferred u4@elsewhere.test 1 452 4.2.2"]);
+    let id = send(&here, "s@else.test", &["u5@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "deferred u5@elsewhere.test 1 452 4.5.3"]);
+    let said = far.until("2 QUIT");
+    let of =
+        |line: &str| said.iter().filter(|said| said.contains(line)).cloned().collect::<Vec<_>>();
+    assert_eq!(
+        of("RCPT TO:<u2@"),
+        ["0 RCPT TO:<u2@elsewhere.test>", "1 RCPT TO:<u2@elsewhere.test>"]
+    );
+    assert_eq!(
+        of("RCPT TO:<u5@")[..2],
+        ["1 RCPT TO:<u5@elsewhere.test>", "2 RCPT TO:<u5@elsewhere.test>"]
+    );
+    assert!(of("0 QUIT").len() == 1 && of("1 QUIT").len() == 1, "{said:#?}");
+}
+
+/// RFC 7435: what cannot be done under TLS is done in clear, unless somebody has said otherwise.
+#[test]
+fn a_handshake_that_fails_is_followed_by_a_connection_in_clear_where_tls_is_opportunistic() {
+    let hello = ("EHLO", "250-far.test\r\n250 STARTTLS");
+    // The other side's answer to the first octets of the handshake is that it closes.
+    let far = Server::new(vec![vec![hello, ("STARTTLS", "220 go")], vec![hello]]);
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "*", &format!("smtp:{}", far.address), "tls = \"opportunistic\"");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let id = send(&here, "s@else.test", &["u@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "delivered u@elsewhere.test 1 250"]);
+    let said = far.until("1 .");
+    assert_eq!(said.iter().filter(|line| line.contains("STARTTLS")).count(), 1, "{said:#?}");
+    assert!(said.iter().filter(|line| line.contains("MAIL")).all(|line| line.starts_with("1 ")));
+}
+
+/// A refusal of the connection says nothing about a recipient (RFC 5321 3.1, 4.2.1): only replies to them are final.
+#[test]
+fn a_host_that_refuses_the_connection_for_good_fails_no_recipient() {
+    let far = Server::new(vec![vec![("EHLO", "554 no"), ("HELO", "554 not you")], Vec::new()]);
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    route(&near, "*", &format!("smtp:{}", far.address), "tls = \"none\"");
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let id = send(&here, "s@else.test", &["u@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "deferred u@elsewhere.test 1 554 not you"]);
+    heard.wait(&[&id, "delivered u@elsewhere.test 2 250"]);
+}
+
+/// Only the entry that finds a host down has its attempt recorded; the time of the others ends all the same.
+#[test]
+fn what_waits_behind_a_host_that_is_down_expires_in_its_time() {
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    route(&near, "*", &format!("smtp:{nobody}"), "");
+    let heard = Heard::default();
+    Config::set_all(
+        &OsFs::new(),
+        &near.path(),
+        &[
+            ("delivery.first_retry_seconds", "3"),
+            ("delivery.longest_retry_seconds", "3"),
+            ("delivery.expire_seconds", "5"),
+        ],
+    )
+    .unwrap();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let id = send(&here, "s@else.test", &["u@elsewhere.test"], MESSAGE);
+    heard.wait(&[&id, "deferred u@elsewhere.test 1 cannot connect to"]);
+    let others: Vec<String> = (0..4)
+        .map(|n| send(&here, "s@else.test", &[&format!("v{n}@elsewhere.test")], MESSAGE))
+        .collect();
+    // Three seconds later one of them tries, and two after that the time of all is over.
+    for (n, id) in others.iter().enumerate().skip(1) {
+        heard.wait(&[id, &format!("failed v{n}@elsewhere.test 0 cannot connect to")]);
+    }
+}
+
+/// BY with R (RFC 2852 4.1.4.2): the sender hears of it when the time is over, not when somebody tries again.
+#[test]
+fn a_message_that_is_wanted_back_fails_when_its_time_is_over() {
+    let near = House::new();
+    near.set_up(&["smtp"]);
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    route(&near, "elsewhere.test", &format!("smtp:{nobody}"), "");
+    Config::set_all(
+        &OsFs::new(),
+        &near.path(),
+        &[
+            ("delivery.first_retry_seconds", "3000"),
+            ("delivery.longest_retry_seconds", "3000"),
+            ("smtp.extensions", "[\"DELIVERBY\"]"),
+        ],
+    )
+    .unwrap();
+    let heard = Heard::default();
+    let here = near.open(&[], heard.options());
+    here.start().unwrap();
+    let mut client = Client::connect(port(&here, "smtp"));
+    client.reply();
+    client.command("EHLO client.example.test", "250 ");
+    client.command("MAIL FROM:<s@else.test> BY=2;R", "250 ");
+    client.command("RCPT TO:<u@elsewhere.test>", "250 ");
+    // Nothing leads there.
+    client.command("RCPT TO:<u@nowhere.test>", "250 ");
+    client.command("DATA", "354 ");
+    client.send(MESSAGE.replace("\r\n.", "\r\n.."));
+    let accepted = client.command(".", "250 2.0.0 Queued as ").remove(0);
+    let id = accepted.rsplit(' ').next().unwrap();
+    heard.wait(&[id, "deferred u@elsewhere.test 1 cannot connect to"]);
+    heard.wait(&[id, "failed u@elsewhere.test 1 550 5.4.7"]);
+    heard.wait(&[id, "failed u@nowhere.test 0 550 5.4.7"]);
+}
+
 #[test]
 fn attempts_and_the_time_of_the_next_survive_a_restart() {
     let near = House::new();

@@ -486,12 +486,40 @@ fn guessing_passwords_locks_a_host_out_until_it_is_unlocked() {
     assert!(submission.reply()[0].starts_with("220 "));
     submission.command("EHLO client.example.test", "250 ");
     submission.command("AUTH PLAIN AHVzZXIxAGNvcnJlY3QgaG9yc2U=", "454 4.7.0 ");
+    // By SCRAM the server would tell a right guess by its signature, before anybody is asked whether it counts.
+    submission.command("AUTH SCRAM-SHA-256 biwsbj11c2VyMSxyPWFiY2RlZg==", "454 4.7.0 ");
     let lockouts = engine.lockouts().unwrap();
     assert_eq!(lockouts.len(), 1);
     assert_eq!((lockouts[0].whom.as_str(), lockouts[0].left_millis), ("127.0.0.1", None));
     assert_eq!(engine.unlock("192.0.2.1").unwrap_err().kind(), Kind::NotFound);
     engine.unlock("127.0.0.1").unwrap();
     assert!(log_in(PASSWORD).starts_with("+OK"));
+}
+
+/// However the name is spelled that the directory takes for one: else each spelling had guesses of its own.
+#[test]
+fn guesses_at_a_name_count_together_in_all_its_spellings() {
+    let house = House::new();
+    let settings = [
+        COUNTED,
+        ("policy.lockout_failures", "0"),
+        ("policy.lockout_login_failures", "3"),
+        ("policy.lockout_seconds", "0"),
+    ];
+    let engine = engine(&house, &["pop3"], &settings);
+    let log_in = |name: &str, password: &str| {
+        let mut client = Client::connect(port(&engine, "pop3"));
+        assert!(client.line().unwrap().starts_with("+OK"));
+        let mut text = String::from("AUTH PLAIN ");
+        posthouse::codec::base64::encode(format!("\0{name}\0{password}").as_bytes(), &mut text);
+        client.send(text + "\r\n");
+        client.line().unwrap()
+    };
+    for (n, name) in ["user1", "us\u{ad}er1", "u\u{ad}\u{ad}SER1"].iter().enumerate() {
+        assert!(log_in(name, &format!("wrong {n}")).starts_with("-ERR [AUTH]"), "{name}");
+    }
+    assert!(log_in("user1", PASSWORD).starts_with("-ERR [SYS/TEMP]"));
+    assert_eq!(engine.lockouts().unwrap()[0].whom, "user1");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The examples run: mail servers in C and in Rust take the same mail from smtplib and from their own submission and
 //! give it back to poplib octet by octet; sinks in C and in Rust take mail on sockets of their own, and
-//! senders in C and in Rust bring it to them.
+//! senders in C and in Rust bring it to them; servers with rules of their own, in C and in Rust, refuse by them.
 
 #![allow(clippy::disallowed_methods, missing_docs)]
 
@@ -201,4 +201,110 @@ fn sender_in_c_sends_mail() {
 #[test]
 fn sender_in_rust_sends_mail() {
     sends_mail(&rust_example("smtp_send"), "send-rust");
+}
+
+/// A conversation by lines: each of `turns` is said, and its answer's last line begins as told.
+fn converse(stream: &mut BufReader<TcpStream>, turns: &[(&str, &str)]) {
+    for (said, answer) in turns {
+        stream.get_mut().write_all(said.as_bytes()).expect("write");
+        let mut line = String::new();
+        while line.as_bytes().get(3) != Some(&b' ') {
+            line.clear();
+            assert!(stream.read_line(&mut line).expect("a reply") > 0, "closed after {said}");
+        }
+        assert!(line.starts_with(answer), "{said:?} was answered {line:?}, not {answer:?}");
+    }
+}
+
+/// Tries every rule of an example that judges.
+fn judges(server: &PathBuf, name: &str) {
+    let directory = c::scratch(name).join("instance");
+    let mut server = Running(
+        Command::new(server)
+            .arg(directory)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts"),
+    );
+    let mut told = BufReader::new(server.0.stdout.take().expect("its output")).lines();
+    let mut told = || told.next().expect("a line").expect("a line");
+    let ready = told();
+    let address = |service: &str| {
+        let of = |word: &str| Some(word.strip_prefix(service)?.strip_prefix('=')?.to_owned());
+        ready.split(' ').find_map(of).expect("its address")
+    };
+    let connect = |service| {
+        let stream = TcpStream::connect(address(service)).expect("connect");
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a limit");
+        BufReader::new(stream)
+    };
+    let large = "x".repeat(62) + "\r\n";
+    let large = large.repeat(1025) + ".\r\n";
+    let mut peer = connect("smtp");
+    converse(
+        &mut peer,
+        &[
+            ("", "220 "),
+            ("EHLO client.example\r\n", "250 "),
+            ("MAIL FROM:<a@Spam.Example>\r\n", "550 5.7.1 We take nothing from this domain"),
+            ("MAIL FROM:<a@b.example>\r\n", "250 "),
+            ("RCPT TO:<full@example.test>\r\n", "452 4.2.2 This mailbox is full"),
+            ("RCPT TO:<user1@example.test>\r\n", "250 "),
+            ("DATA\r\n", "354 "),
+            (&large, "552 5.3.4 Larger than 65536 octets"),
+            ("MAIL FROM:<a@b.example>\r\nRCPT TO:<user1@example.test>\r\n", "250 "),
+            ("DATA\r\n", "250 "),
+            ("", "354 "),
+            ("Subject: small\r\n\r\nhello\r\n.\r\n", "250 2.0.0"),
+            ("QUIT\r\n", "221 "),
+        ],
+    );
+    assert_eq!(told(), "full full@example.test");
+    assert_eq!(told(), "room user1@example.test");
+    assert_eq!(told(), "room user1@example.test");
+    let bearer = |token: &str| {
+        let mut text = String::from("AUTH OAUTHBEARER ");
+        let said = format!("n,a=user1@example.test,\u{1}auth=Bearer {token}\u{1}\u{1}");
+        posthouse::codec::base64::encode(said.as_bytes(), &mut text);
+        text + "\r\n"
+    };
+    let mut user = connect("submission");
+    converse(
+        &mut user,
+        &[
+            ("", "220 "),
+            ("EHLO [127.0.0.1]\r\n", "250 "),
+            (&bearer("dXNlcjE6b3BlbiBzZXNhbWI"), "334 "),
+            ("AQ==\r\n", "535 "),
+            (&bearer("dXNlcjE6b3BlbiBzZXNhbW"), "334 "),
+            ("AQ==\r\n", "535 "),
+            (&bearer("dXNlcjE6b3BlbiBzZXNhbWU"), "235 "),
+            ("MAIL FROM:<user1@example.test>\r\n", "250 "),
+            ("QUIT\r\n", "221 "),
+        ],
+    );
+    #[cfg(target_os = "linux")]
+    if c::have("python3") {
+        let from_elsewhere = "import socket, sys\n\
+            host, port = sys.argv[1].split(':')\n\
+            s = socket.create_connection((host, int(port)), 20, ('127.0.0.2', 0))\n\
+            print(s.makefile().readline())";
+        let said = c::run(Command::new("python3").args(["-c", from_elsewhere, &address("smtp")]));
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.contains(" We do not speak with this address"), "{said}");
+        assert!(said.starts_with("554 "), "{said}");
+    }
+}
+
+#[test]
+fn server_with_rules_in_c_refuses_by_them() {
+    if let Some(server) = c_example("policy", "gcc", c::Link::Shared) {
+        judges(&server, "policy-c");
+    }
+}
+
+#[test]
+fn server_with_rules_in_rust_refuses_by_them() {
+    judges(&rust_example("policy"), "policy-rust");
 }

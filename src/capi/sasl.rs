@@ -74,7 +74,7 @@ unsafe impl Record for ph_scram_keys {
 ///
 /// Behaviour: the password is prepared by SASLprep (RFC 4013); one that SASLprep refuses is taken as it is. Slow on purpose: about
 /// a third of a microsecond for each iteration.
-/// Parameters: password, UTF-8; salt, 1 to 64 random octets, new for each password; iterations, 0 means 65536, most clients
+/// Parameters: password, UTF-8; salt, 1 to 64 octets, random for each password, or those of ph_scram_decoy for the name; iterations, 0 means 65536, most clients
 /// accept no fewer than 4096; keys, where they go, with struct_size set.
 /// Returns: PH_OK or an error.
 /// Errors: PH_E_INVALID_ARGUMENT for a salt of another length; PH_E_STRUCT_SIZE, PH_E_UTF8, PH_E_NULL.
@@ -107,7 +107,8 @@ pub unsafe extern "C" fn ph_scram_derive(
 /// Makes keys that fit no password, for a login name that nobody has.
 ///
 /// Behaviour: with these as the answer a client cannot tell such a name from one with another password. Always the same for the
-/// same secret, name and iterations.
+/// same secret, name and iterations. SCRAM shows salt and iterations to whoever gives a name: derive the keys of somebody who has
+/// it with the salt and the iterations that the name has here, and they tell nothing either.
 /// Parameters: secret, 32 random octets that the host keeps as long as the keys of its users; login, UTF-8, the name folded
 /// as the host folds names that it looks up; iterations, as in the keys of its users, 0 means 65536; keys, where they go,
 /// with struct_size set.

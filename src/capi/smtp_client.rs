@@ -471,7 +471,8 @@ pub unsafe extern "C" fn ph_smtp_client_body_failed(
 /// Answers PH_SMTP_CLIENT_STARTTLS: the handshake is made.
 ///
 /// Behaviour: everything that was said before is forgotten and EHLO is said again (RFC 3207 4.2). Octets that came in the clear behind
-/// the 220 fail the session: somebody injected them. Without PH_SMTP_CLIENT_STARTTLS before it: no effect. Step afterwards.
+/// the 220 fail the session: somebody injected them. On a session with PH_SMTP_CLIENT_UNDER_TLS, before its first step: takes nonce and
+/// exporter, and does nothing else. At any other time: no effect. Step afterwards.
 /// Parameters: session; nonce, 18 fresh random octets for SCRAM, or NULL to keep what the options gave; exporter, exporter_len
 /// octets of the channel's tls-exporter data (RFC 9266) for SCRAM-SHA-256-PLUS, may be NULL when exporter_len is 0; unread,
 /// unread_len octets that were received before the handshake and not consumed, may be NULL when unread_len is 0.
@@ -495,13 +496,15 @@ pub unsafe extern "C" fn ph_smtp_client_tls_started(
             let exporter = bytes::slice(exporter, exporter_len, "exporter")?;
             let unread = bytes::slice(unread, unread_len, "unread")?;
             with(session, |session| {
-                if let Some(nonce) = nonce {
-                    let channel = if exporter.is_empty() {
-                        Channel::Unbound
-                    } else {
-                        Channel::Exporter(exporter.to_vec())
+                if session.machine.is_before_hello() {
+                    let channel = match exporter {
+                        [] => Channel::Unbound,
+                        data => Channel::Exporter(data.to_vec()),
                     };
-                    session.machine.set_channel(nonce, channel);
+                    match nonce {
+                        Some(nonce) => session.machine.set_channel(nonce, channel),
+                        None => session.machine.bind_channel(channel),
+                    }
                 }
                 session.machine.tls_started(unread, session.output.open());
                 Ok(())

@@ -3,7 +3,8 @@
 //! A certificate is walked down its DER structure (X.690) to the subject and to the extension subjectAltName. That is
 //! no verification: whoever needs one makes it elsewhere, before or after. Only definite lengths of at most four
 //! octets are read; anything else, and anything that is not where it belongs, makes the certificate one without
-//! names. Time is linear in the certificate.
+//! names. A name with a control character (or, of DNS and e-mail, a space) is left out: it would read differently in a log, or
+//! to a host that takes it for a C string. Time is linear in the certificate.
 
 /// The names in a certificate.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,7 +103,9 @@ fn common_name(mut subject: &[u8], names: &mut Names) -> Option<()> {
             let (kind, value) = expect(attribute, OID)?;
             if kind == COMMON_NAME {
                 let (_, text, _) = element(value)?;
-                names.common = Some(String::from_utf8_lossy(text).into_owned());
+                let text = String::from_utf8_lossy(text);
+                let sound = !text.is_empty() && !text.chars().any(char::is_control);
+                names.common = sound.then(|| text.into_owned());
             }
             set = next;
         }
@@ -130,7 +133,8 @@ fn extensions(mut all: &[u8], names: &mut Names) -> Option<()> {
                 };
                 if let Some(list) = list
                     && list.len() < NAMES
-                    && text.is_ascii()
+                    && !text.is_empty()
+                    && text.iter().all(u8::is_ascii_graphic)
                 {
                     let text = String::from_utf8_lossy(text);
                     list.push(if tag == DNS { text.to_ascii_lowercase() } else { text.into() });
@@ -206,6 +210,22 @@ mod tests {
         for cut in 0..der.len() {
             assert_eq!(names(&der[..cut]), Names::default(), "{cut}");
         }
+    }
+
+    /// They go into logs and to hosts that read them as C strings.
+    #[test]
+    fn names_with_control_characters_or_spaces_are_none() {
+        for bad in ["a\0.test", "a.test\r\nx", "a b.test", "\u{7f}", ""] {
+            let found = names(&certificate(&[], &[(DNS, bad), (RFC822, bad), (DNS, "b.test")]));
+            assert_eq!((found.dns.as_slice(), found.email.len()), (&["b.test".to_owned()][..], 0));
+        }
+        for bad in ["A\0B", "A\r\nB", ""] {
+            assert_eq!(names(&certificate(&[bad], &[])).common, None);
+        }
+        assert_eq!(
+            names(&certificate(&["J\u{f6}rg Q."], &[])).common.as_deref(),
+            Some("J\u{f6}rg Q.")
+        );
     }
 
     #[test]

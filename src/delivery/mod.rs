@@ -9,7 +9,9 @@
 //! # Invariants
 //! - Without a route a recipient waits: nothing is tried and nothing expires.
 //! - A class 5 reply to a recipient or a message is final; everything else is tried again until
-//!   [`Schedule::expire_millis`] have gone by since acceptance (RFC 5321 4.5.4.1), and then failed with 4.4.7.
+//!   [`Schedule::expire_millis`] have gone by since acceptance (RFC 5321 4.5.4.1), and has failed then, with the last answer.
+//!   So has what waits for a host that is down when that time is over: see [`over`].
+//! - BY with R (RFC 2852) is a time of its own, and holds without a route, too.
 //! - An instant is a calendar's milliseconds: it survives a restart, and a clock that jumps moves attempts, but loses none.
 
 use std::path::PathBuf;
@@ -197,18 +199,26 @@ pub fn relayed(envelope: &Envelope, now: u64) -> Option<Vec<u8>> {
     let Some(mut parameters) = MailParameters::from_relay_text(&envelope.parameters) else {
         return Some(envelope.parameters.clone());
     };
+    if return_at(envelope).is_some_and(|at| at <= now) {
+        return None;
+    }
     if let Some(by) = &mut parameters.deliver_by {
         let gone = now.saturating_sub(envelope.received) / 1000;
         let gone = i64::try_from(gone).unwrap_or(i64::MAX);
         let left = i64::from(by.seconds).saturating_sub(gone).max(LEAST);
-        if by.return_it && left <= 0 {
-            return None;
-        }
         by.seconds = i32::try_from(left).unwrap_or(0);
     }
     let mut text = Vec::with_capacity(envelope.parameters.len());
     parameters.relay_text(&mut text);
     Some(text)
+}
+
+/// When a message must not go on any more, because its sender wants it back by then (BY with R, RFC 2852 4.1.4.2; milliseconds
+/// since 1970).
+pub fn return_at(envelope: &Envelope) -> Option<u64> {
+    let by = MailParameters::from_relay_text(&envelope.parameters)?.deliver_by?;
+    let millis = u64::try_from(by.seconds).unwrap_or(0).saturating_mul(1000);
+    by.return_it.then(|| envelope.received.saturating_add(millis))
 }
 
 /// Since when a message is to be delivered (milliseconds since 1970): its acceptance, or the end of its hold.
@@ -251,11 +261,26 @@ pub fn settle(
     }
 }
 
+/// When the time of a message is over whose next host is down, so that no attempt would say so. One that
+/// becomes due only then still has its attempt if the host is up.
+pub fn over(envelope: &Envelope, schedule: &Schedule) -> u64 {
+    since(envelope).saturating_add(schedule.expire_millis).saturating_add(1)
+}
+
 /// A text as the queue keeps it: bounded, without control characters.
 pub fn kept(answer: &str) -> Vec<u8> {
     let end = answer.floor_char_boundary(ANSWER_OCTETS);
     let text = answer.get(..end).unwrap_or_default();
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().into_bytes()
+}
+
+/// A recipient that has failed without another attempt.
+pub fn failed(recipient: &QueueRecipient, now: u64) -> RecipientState {
+    let attempts = match recipient.state {
+        RecipientState::Deferred { attempts, .. } => attempts,
+        _ => 0,
+    };
+    RecipientState::Failed { attempts, at: now }
 }
 
 /// When a recipient is to be tried; `None`: not by us, or never again.

@@ -29,13 +29,15 @@
 //! password that is set while it is off. Accounts of earlier releases have the hash alone; they get SCRAM keys at the next
 //! login that shows the password ([`Directory::verify`]).
 //! A name that nobody has is answered as one with a wrong password is: with the same work, and with decoy keys made of a
-//! secret that is on disk before the first true keys are.
+//! secret that is on disk before the first true keys are. What SCRAM shows of a name (salt, iterations) is the same whether
+//! somebody has it or not, at any time (`derived`).
 //!
 //! # Failure
 //! A failed write leaves the directory as it was. A row that is damaged, or newer than this program,
 //! fails [`Directory::load`] with its name: who cannot say who receives mail must not refuse any.
 
 use std::collections::HashSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -56,7 +58,7 @@ pub(crate) mod tests;
 pub use name::LOGIN_MAX;
 pub use password::{PASSWORD_MAX, PASSWORD_MIN, PasswordCost};
 
-use derived::Derived;
+use derived::{Derived, Names, Salting};
 use name::AddressKey;
 use row::{AccountRow, AliasRow, COUNTERS, DomainRow};
 use state::{Owner, State, Tangle};
@@ -141,8 +143,8 @@ pub struct Directory {
     dummy: String,
     /// The same for CRAM-MD5.
     dummy_cram_md5: CramMd5Keys,
-    /// Decoy keys are made of it.
-    secret: [u8; 32],
+    /// What SCRAM shows of a name.
+    salting: Salting,
     /// Whether new passwords are kept for CRAM-MD5, too.
     cram_md5: AtomicBool,
     state: RwLock<State>,
@@ -159,7 +161,7 @@ impl Directory {
         Directory::load_with_cost(rows, PasswordCost::default())
     }
 
-    /// Reads the tables; new passwords are hashed at this cost.
+    /// Reads the tables; new passwords are hashed at this cost, except for SCRAM, whose iterations are those of the first account.
     ///
     /// # Errors
     /// As [`Directory::load`]; `InvalidArgument` for a cost that Argon2 does not accept.
@@ -177,9 +179,19 @@ impl Directory {
                 secret
             }
         };
+        let iterations = match state.counters.scram_iterations {
+            Some(iterations) => NonZeroU32::new(iterations).ok_or_else(|| {
+                row::corrupt(Table::Value, COUNTERS, "its SCRAM keys have no iterations")
+            })?,
+            // On disk with the secret.
+            None => {
+                state.usual_iterations().and_then(NonZeroU32::new).unwrap_or(cost.scram_iterations)
+            }
+        };
+        let salting = Salting { secret, iterations };
         let (state, change) = (RwLock::new(state), Mutex::new(()));
         let (dummy_cram_md5, cram_md5) = (CramMd5Keys::derive(""), AtomicBool::new(false));
-        Ok(Directory { rows, cost, dummy, dummy_cram_md5, secret, cram_md5, state, change })
+        Ok(Directory { rows, cost, dummy, dummy_cram_md5, salting, cram_md5, state, change })
     }
 
     /// From now on passwords that are set are kept for CRAM-MD5 as well, or not. Off at the beginning. What is kept of a
@@ -245,7 +257,7 @@ impl Directory {
         self.check_free(&addresses, login, primary)?;
         // Slow: done before anybody has to wait for this change, and checked again after.
         let hash = password::hash(&new.password, self.cost)?;
-        let derived = self.derive(&new.password, &hash)?;
+        let derived = self.derive(Names::new(login, Some(primary)), &new.password, &hash);
 
         let _turn = self.change.lock();
         self.check_free(&addresses, login, primary)?;
@@ -294,7 +306,8 @@ impl Directory {
         let names = std::iter::once(&account.login).chain(&account.addresses);
         password::check(password, names.map(String::as_str))?;
         let hash = password::hash(password, self.cost)?;
-        let derived = self.derive(password, &hash)?;
+        let names = Names::new(&account.login, account.addresses.first());
+        let derived = self.derive(names, password, &hash);
 
         let _turn = self.change.lock();
         let mut row = {
@@ -398,14 +411,14 @@ impl Directory {
     /// The account of this login name or (when no login name is the same) primary address if the password is right.
     /// Takes as long for an unknown name as for a wrong password. Slow on purpose (Argon2id): call it on a worker thread.
     ///
-    /// An account without SCRAM keys gets them now that its password is known. When they cannot be written the login
-    /// succeeds all the same.
+    /// An account without SCRAM keys, or with such as an earlier release made, gets them now that its password is known. When
+    /// they cannot be written the login succeeds all the same.
     pub fn verify(&self, login: &str, password: &str) -> Option<Arc<Account>> {
         // Nothing is locked while the hash is computed.
         let found = {
             let state = self.state.read();
             state.account_of_login(login).map(|entry| {
-                let lacks_keys = entry.derived.scram.is_none();
+                let lacks_keys = !entry.derived.is_complete(entry.key_names(), &self.salting);
                 (entry.account.clone(), entry.row.password.clone(), lacks_keys)
             })
         };
@@ -422,15 +435,12 @@ impl Directory {
     }
 
     /// What verifies this login name's password by SCRAM-SHA-256. For a name that nobody has, and for an account without
-    /// keys, keys that fit no password and are always the same.
+    /// keys, keys that fit no password. Salt and iterations are always the same for a name, whether somebody has it or not.
     pub fn scram_keys(&self, login: &str) -> ScramKeys {
-        let decoy = ScramKeys::decoy(
-            &self.secret,
-            &name::login_key(login),
-            self.cost.scram_iterations.get(),
-        );
+        let decoy = self.salting.decoy(login);
         let state = self.state.read();
-        let known = state.account_of_login(login).and_then(|entry| entry.derived.scram.clone());
+        let entry = state.account_of_login(login);
+        let known = entry.and_then(|entry| entry.derived.scram(entry.key_names(), login).cloned());
         known.unwrap_or(decoy)
     }
 
@@ -460,18 +470,25 @@ impl Directory {
     }
 
     /// Keys for a password with this hash. Slow on purpose.
-    fn derive(&self, password: &str, hash: &str) -> Result<derived::DerivedRow> {
-        Derived::row(password, hash, self.cost, self.cram_md5.load(Ordering::Relaxed))
+    fn derive(&self, names: Names<'_>, password: &str, hash: &str) -> derived::DerivedRow {
+        Derived::row(names, password, hash, &self.salting, self.cram_md5.load(Ordering::Relaxed))
     }
 
     /// Gives an account the keys that it lacks, if its password is still the one with this hash.
     fn complete(&self, id: AccountId, hash: &str, password: &str) -> Result<()> {
-        let derived = self.derive(password, hash)?;
+        let Some(row) = self.state.read().account(id).map(|entry| entry.row.clone()) else {
+            return Ok(());
+        };
+        let names = Names::new(&row.login, row.addresses.first());
+        let derived = self.derive(names, password, hash);
         let _turn = self.change.lock();
         let mut row = {
             let state = self.state.read();
             match state.account(id) {
-                Some(entry) if entry.row.password == hash && entry.derived.scram.is_none() => {
+                Some(entry)
+                    if entry.row.password == hash
+                        && !entry.derived.is_complete(entry.key_names(), &self.salting) =>
+                {
                     entry.row.clone()
                 }
                 _ => return Ok(()),
@@ -487,13 +504,19 @@ impl Directory {
     /// The secret is on disk when this returns. The caller has the turn.
     fn keep_secret(&self) -> Result<()> {
         let mut counters = self.state.read().counters.clone();
-        if counters.secret.is_some() {
+        if counters.secret.is_some() && counters.scram_iterations.is_some() {
             return Ok(());
         }
-        counters.secret = Some(secret_text(&self.secret));
+        self.salt(&mut counters);
         self.rows.put(Table::Value, COUNTERS, &row::encode(&counters)?)?;
         self.state.write().counters = counters;
         Ok(())
+    }
+
+    /// Puts down what salts are made of, and the iterations.
+    fn salt(&self, counters: &mut row::Counters) {
+        counters.secret.get_or_insert_with(|| secret_text(&self.salting.secret));
+        counters.scram_iterations.get_or_insert(self.salting.iterations.get());
     }
 
     /// The account that has this address, or the error that names it.
@@ -572,7 +595,7 @@ impl Directory {
         let calendar = calendar.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0);
         let above = counters.uid_validity.checked_add(1).ok_or_else(used_up)?;
         counters.uid_validity = calendar.max(above);
-        counters.secret.get_or_insert_with(|| secret_text(&self.secret));
+        self.salt(&mut counters);
         let uid_validity = counters.uid_validity;
         self.rows.put(Table::Value, COUNTERS, &row::encode(&counters)?)?;
         self.state.write().counters = counters;

@@ -162,6 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn scram_keys_cost_by_default_what_clients_take() {
+        let cost = PasswordCost::default();
+        assert_eq!(cost.scram_iterations.get(), sasl::ITERATIONS);
+        assert!(
+            cost.scram_iterations.get() <= 65_536,
+            "more ends the login of Cyrus SASL's clients"
+        );
+    }
+
+    #[test]
     fn the_same_password_hashes_to_another_string_every_time() {
         let one = hash("correct horse", PasswordCost::LEAST).unwrap();
         assert_ne!(one, hash("correct horse", PasswordCost::LEAST).unwrap());

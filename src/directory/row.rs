@@ -64,9 +64,12 @@ pub(super) struct Counters {
     pub(super) next_account: u32,
     /// The highest UIDVALIDITY that was given.
     pub(super) uid_validity: u32,
-    /// What decoy keys for unknown names are made of: 64 hexadecimal digits.
+    /// What decoy keys for unknown names and the salts of all keys are made of: 64 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) secret: Option<String>,
+    /// The iterations of all SCRAM keys, decoys included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) scram_iterations: Option<u32>,
     #[serde(flatten)]
     pub(super) more: Map<String, Value>,
 }

@@ -14,10 +14,11 @@
 //! sees, rather than delivered to a part, which nobody sees. A target that is ours and is gone (its
 //! account was removed) is left out; an alias whose targets are all gone is unknown.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::derived::Derived;
+use super::derived::{Derived, Names};
 use super::name::{self, AddressKey};
 use super::row::{AccountRow, AliasRow, Counters};
 use super::{ALIAS_DEPTH, ALIAS_WIDTH, Account, Alias, Resolution};
@@ -38,6 +39,13 @@ pub(super) struct AccountEntry {
     pub(super) row: AccountRow,
     /// What the row's keys are, read.
     pub(super) derived: Derived,
+}
+
+impl AccountEntry {
+    /// The names that its keys are for.
+    pub(super) fn key_names(&self) -> Names<'_> {
+        Names::new(&self.row.login, self.row.addresses.first())
+    }
 }
 
 /// An alias with its targets parsed.
@@ -132,6 +140,17 @@ impl State {
         });
         self.accounts.insert(id, AccountEntry { account: account.clone(), derived, row });
         account
+    }
+
+    /// The iterations that most accounts' SCRAM keys have, of several the fewest; `None` without any.
+    pub(super) fn usual_iterations(&self) -> Option<u32> {
+        let mut found: HashMap<u32, usize> = HashMap::new();
+        for iterations in self.accounts.values().filter_map(|entry| entry.derived.iterations()) {
+            let count = found.entry(iterations).or_default();
+            *count = count.saturating_add(1);
+        }
+        let most = |(iterations, count): &(u32, usize)| (*count, Reverse(*iterations));
+        found.into_iter().max_by_key(most).map(|(iterations, _)| iterations)
     }
 
     /// The folded names that an account logs in with.

@@ -629,12 +629,77 @@ fn a_new_password_comes_with_scram_keys() {
     let (rows, directory) = house();
     add(&directory, &["carol@example.test"], Some("carol")).unwrap();
     let keys = directory.scram_keys("CAROL");
-    assert_eq!(keys, directory.scram_keys("carol@example.test"), "one account, one salt");
-    assert!(scram_fits(&keys, "correct horse") && !scram_fits(&keys, "wrong horse"));
+    let by_address = directory.scram_keys("carol@example.test");
+    for keys in [&keys, &by_address] {
+        assert!(scram_fits(keys, "correct horse") && !scram_fits(keys, "wrong horse"));
+    }
     directory.set_password("carol@example.test", "another horse").unwrap();
-    let changed = directory.scram_keys("carol");
-    assert!(changed.salt != keys.salt && scram_fits(&changed, "another horse"));
-    assert_eq!(load(&rows).scram_keys("carol"), changed);
+    for name in ["carol", "Carol@Example.Test"] {
+        let changed = directory.scram_keys(name);
+        assert!(scram_fits(&changed, "another horse") && !scram_fits(&changed, "correct horse"));
+        assert_eq!(load(&rows).scram_keys(name), changed);
+    }
+}
+
+/// Salt and iterations of a name, which SCRAM shows to everybody, are the same before an account is made, while it is there, after
+/// its password has changed, after it has gone, and when a later release has other defaults.
+#[test]
+fn a_decoy_cannot_be_told_from_the_keys_of_an_account() {
+    let (rows, directory) = house();
+    let names = ["carol", "CAROL", "ca\u{ad}rol", "carol@example.test", "Carol@Example.Test"];
+    let shown = |directory: &Directory| {
+        names.map(|name| {
+            let keys = directory.scram_keys(name);
+            (keys.salt.clone(), keys.iterations)
+        })
+    };
+    let nobody = shown(&directory);
+    assert_eq!((&nobody[0], &nobody[0], &nobody[3]), (&nobody[1], &nobody[2], &nobody[4]));
+    assert_ne!(nobody[0], nobody[3], "two names that nobody has are two");
+    add(&directory, &["carol@example.test"], Some("carol")).unwrap();
+    assert!(names.iter().all(|name| scram_fits(&directory.scram_keys(name), "correct horse")));
+    assert_eq!(shown(&directory), nobody, "an account");
+    directory.set_password("carol@example.test", "another horse").unwrap();
+    assert_eq!(shown(&directory), nobody, "another password");
+    let twice = NonZeroU32::new(2 * PasswordCost::LEAST.scram_iterations.get()).unwrap();
+    let cost = PasswordCost { scram_iterations: twice, ..PasswordCost::LEAST };
+    let later = Directory::load_with_cost(rows.clone(), cost).unwrap();
+    assert_eq!(shown(&later), nobody, "another default");
+    later.set_password("carol@example.test", "a third horse").unwrap();
+    assert_eq!(shown(&later), nobody, "a password under another default");
+    later.remove_account("carol@example.test").unwrap();
+    assert_eq!(shown(&later), nobody, "no account any more");
+}
+
+/// Keys as they were made before: one salt, random, for all names, and iterations of their day.
+#[test]
+fn keys_with_a_salt_of_their_own_work_and_are_made_again_when_the_password_is_shown() {
+    let (rows, directory) = house();
+    add(&directory, &["carol@example.test"], Some("carol")).unwrap();
+    let nobody = directory.scram_keys("carol");
+    let old = ScramKeys::derive("correct horse", &[7; 16], NonZeroU32::new(5000).unwrap());
+    for ((table, _), value) in rows.tables.lock().iter_mut() {
+        let mut json: serde_json::Value = serde_json::from_slice(value).unwrap();
+        if *table == Table::Account && json["login"] == "carol" {
+            json["derived"]["scram_sha_256"] = old.to_text().into();
+            json["derived"].as_object_mut().unwrap().remove("scram_sha_256_address").unwrap();
+        }
+        if *table == Table::Value {
+            json.as_object_mut().unwrap().remove("scram_iterations").expect("iterations");
+        }
+        *value = serde_json::to_vec(&json).unwrap();
+    }
+    let directory = load(&rows);
+    for name in ["carol", "carol@example.test"] {
+        assert_eq!(directory.scram_keys(name), old, "{name}");
+    }
+    assert!(directory.verify("carol@example.test", "correct horse").is_some());
+    assert_eq!(directory.scram_keys("carol"), nobody);
+    assert_ne!(directory.scram_keys("carol@example.test").salt, nobody.salt);
+    assert_eq!(load(&rows).scram_keys("carol"), nobody, "on disk");
+    let writes = rows.writes.load(Ordering::Relaxed);
+    assert!(directory.verify("carol", "correct horse").is_some());
+    assert_eq!(rows.writes.load(Ordering::Relaxed), writes, "once is enough");
 }
 
 #[test]

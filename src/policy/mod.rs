@@ -31,7 +31,8 @@ pub enum PlaintextLogin {
     Always,
 }
 
-/// What an authenticated sender may put into a message (RFC 6409 6.1).
+/// What an authenticated sender may put into a message (RFC 6409 6.1). Postfix (`reject_sender_login_mismatch`) and Stalwart
+/// (`must-match-sender`) look at the envelope only; RFC 6409 leaves the header to the site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SenderRights {
     /// Who has logged in may send in any name.
@@ -39,7 +40,7 @@ pub enum SenderRights {
     /// The reverse-path is an address or alias of the account, or the null path.
     #[default]
     Envelope,
-    /// So are all addresses in From and Sender.
+    /// So are all addresses in From, Sender, Resent-From and Resent-Sender.
     Header,
 }
 

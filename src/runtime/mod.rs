@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::coop::consume_budget;
 
 use crate::error::{Error, Result, kind_of_io};
 use crate::instance::config::{ListenAddress, ListenerConfig};
@@ -199,6 +200,8 @@ async fn accept(context: Arc<Context>, bound: Bound, alive: mpsc::Sender<()>) {
     loop {
         match bound.accept().await {
             Ok((stream, peer)) => admit(&context, &config, stream, peer, &alive),
+            // That one is gone, and says nothing about the next: a pause would let its peer hold up the others.
+            Err(error) if is_about_one(&error) => consume_budget().await,
             Err(error) => {
                 // Out of descriptors or memory: the kernel keeps the connection for us. Try again soon.
                 tracing::warn!(listener = config.name, %error, "cannot accept a connection");
@@ -206,6 +209,12 @@ async fn accept(context: Arc<Context>, bound: Bound, alive: mpsc::Sender<()>) {
             }
         }
     }
+}
+
+/// Whether a connection could not be accepted because its peer had gone.
+fn is_about_one(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
 }
 
 fn admit(
@@ -249,5 +258,27 @@ struct Leaving {
 impl Drop for Leaving {
     fn drop(&mut self) {
         self.context.plan.protocols.shared().counters.connections.down();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    /// A peer that opens connections and breaks them must not slow down who comes behind it.
+    #[test]
+    fn a_peer_that_has_gone_before_it_was_accepted_holds_nobody_up() {
+        for (kind, one) in [
+            (ErrorKind::ConnectionAborted, true),
+            (ErrorKind::ConnectionReset, true),
+            (ErrorKind::OutOfMemory, false),
+            (ErrorKind::Other, false),
+        ] {
+            assert_eq!(is_about_one(&Error::from(kind)), one, "{kind}");
+        }
+        #[cfg(unix)]
+        assert!(!is_about_one(&Error::from_raw_os_error(24)), "EMFILE");
     }
 }

@@ -11,12 +11,13 @@
 //! (RFC 1047): never lost.
 //!
 //! A route whose host cannot be reached, or will not speak, is left alone for [`DOWN_MILLIS`]; the entry that found out has
-//! its attempt recorded, the others wait without one.
+//! its attempt recorded, the others wait without one, and fail without one when their time is over. A message that its sender
+//! wants back (BY with R) fails when that time has come, whatever it waits for.
 //!
 //! # Stopping
 //! A transaction under way may end within the engine's drain time; none is begun. What is not recorded by then is tried again.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -34,6 +35,8 @@ use crate::sync::Mutex;
 use crate::time::Clock;
 
 mod session;
+#[cfg(test)]
+mod tests;
 
 use session::Session;
 
@@ -119,6 +122,8 @@ struct Lane {
     more: Notify,
     /// Not before this instant (milliseconds since 1970) is it tried again.
     down_until: AtomicU64,
+    /// Why, in the words of the attempt that found out.
+    down_why: Mutex<String>,
 }
 
 #[derive(Default)]
@@ -251,6 +256,23 @@ impl Scheduler {
                 }
             }
         }
+        let late = overdue(&context, entry, now);
+        if !late.is_empty() {
+            let shared = Arc::clone(&context.plan.shared);
+            match blocking(move || fail(&shared, id, &late, now)).await {
+                Ok(told) => {
+                    told.iter().for_each(|told| tell(&context.plan.shared, id, "", told));
+                    // What is left of it is looked at anew.
+                    let again = if told.is_empty() { LOOK_MILLIS } else { 0 };
+                    self.waiting.insert((now.saturating_add(again), id));
+                }
+                Err(error) => {
+                    tracing::error!(%id, %error, "what has failed cannot be recorded");
+                    self.waiting.insert((now.saturating_add(LOOK_MILLIS), id));
+                }
+            }
+            return;
+        }
         let plan = delivery::plan(entry, &context.plan.routes, now);
         let up =
             |route: &&usize| context.lane(**route).is_some_and(|lane| lane.down_until() <= now);
@@ -259,11 +281,67 @@ impl Scheduler {
             context.give(*route, id);
             return;
         }
+        let over = delivery::over(&entry.envelope, &context.plan.schedule);
         let down = plan.routes.iter().filter_map(|route| Some(context.lane(*route)?.down_until()));
-        if let Some(at) = down.chain(plan.next).min() {
+        let back = delivery::return_at(&entry.envelope)
+            .filter(|_| entry.recipients.iter().any(|r| is_remote(&context, r)));
+        let times = down.map(|at| at.min(over)).chain(plan.next).chain(back);
+        if let Some(at) = times.min() {
             self.waiting.insert((at, id));
         }
     }
+}
+
+/// Whether a recipient is still to be brought to another server.
+fn is_remote(context: &Context, recipient: &QueueRecipient) -> bool {
+    delivery::due(recipient).is_some()
+        && context.plan.shared.local_accounts(&recipient.address).is_none()
+}
+
+/// The recipients of an entry that fail now without another attempt, and why.
+fn overdue(context: &Context, entry: &QueueEntry, now: u64) -> Vec<(Vec<u8>, String)> {
+    let wanted_back = delivery::return_at(&entry.envelope).is_some_and(|at| at <= now);
+    let over = delivery::over(&entry.envelope, &context.plan.schedule) <= now;
+    if !wanted_back && !over {
+        return Vec::new();
+    }
+    let why = |r: &QueueRecipient| {
+        if wanted_back {
+            return Some(session::TOO_LATE.to_owned());
+        }
+        let route = context.plan.routes.find(&r.address)?;
+        let lane = context.lane(route).filter(|lane| lane.down_until() > now)?;
+        let due = delivery::due(r).is_some_and(|at| at <= now);
+        due.then(|| lane.down_why.lock().clone())
+    };
+    let late = entry.recipients.iter().filter(|r| is_remote(context, r));
+    late.filter_map(|r| Some((r.address.clone(), why(r)?))).collect()
+}
+
+/// Writes down that these recipients have failed.
+fn fail(shared: &Shared, id: MessageId, late: &[(Vec<u8>, String)], now: u64) -> Result<Vec<Told>> {
+    let why: HashMap<&[u8], &str> =
+        late.iter().map(|(address, why)| (address.as_slice(), why.as_str())).collect();
+    let mut told = Vec::new();
+    shared.spool.change(id, &mut |recipients| {
+        told.clear();
+        for recipient in recipients.iter_mut().filter(|r| delivery::due(r).is_some()) {
+            let Some(answer) = why.get(recipient.address.as_slice()) else { continue };
+            recipient.state = delivery::failed(recipient, now);
+            recipient.answer = delivery::kept(answer);
+            if let RecipientState::Failed { attempts, .. } = recipient.state {
+                told.push(Told {
+                    address: recipient.address.clone(),
+                    outcome: Delivery::Failed,
+                    attempts,
+                    next: 0,
+                    answer: (*answer).to_owned(),
+                });
+            }
+        }
+        !told.is_empty()
+    })?;
+    Ok(told)
 }
 
 /// Whether an entry has recipients due that are accounts of this instance: they were held until now.
@@ -424,6 +502,7 @@ async fn deliver(
             // It says nothing about the recipients (RFC 5321 3.1): all of them wait.
             tracing::warn!(route = %route.host, %answer, "no delivery to this host for now");
             let until = plan.shared.clock.unix_millis().saturating_add(plan.down_millis);
+            lane.down_why.lock().clone_from(&answer);
             lane.down_until.store(until, Ordering::Relaxed);
             let of = |r: &QueueRecipient| Attempt {
                 address: r.address.clone(),
@@ -459,9 +538,10 @@ async fn attempt(
     };
     let fresh = session.is_fresh();
     let sent = session.send(&plan.shared, entry, recipients).await;
-    // The other side may have closed a connection that waited for work: that says nothing about the message.
-    let stale = !fresh && session.was_lost_at_once();
-    if stale {
+    // The other side may have closed a connection that waited for work, or grants it no more: that says nothing about the
+    // message.
+    if !fresh && session.was_spent() {
+        session.quit().await;
         session = Session::open(plan, route, way).await?;
         let sent = session.send(&plan.shared, entry, recipients).await;
         *kept = session.keep();
@@ -512,7 +592,7 @@ fn write(
     attempts: &[Attempt],
 ) -> Result<Vec<Told>> {
     let now = shared.clock.unix_millis();
-    let by_address: std::collections::HashMap<&[u8], &Attempt> =
+    let by_address: HashMap<&[u8], &Attempt> =
         attempts.iter().map(|attempt| (attempt.address.as_slice(), attempt)).collect();
     let mut told = Vec::new();
     shared.spool.change(id, &mut |recipients| {

@@ -48,7 +48,7 @@ impl fmt::Debug for Credentials {
 /// What the client knows of its TLS channel, for SCRAM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Channel {
-    /// We cannot bind (no TLS, or no data).
+    /// We do not bind: there is no TLS, no data, or the server offers SCRAM-SHA-256-PLUS and another mechanism is used all the same.
     #[default]
     Unbound,
     /// We could, but the server does not offer SCRAM-SHA-256-PLUS.
@@ -165,7 +165,7 @@ impl Exchange {
             Channel::EndPoint(data) if plus => ("p=tls-server-end-point", data),
             _ if plus => return Err(Fault::Credentials("the channel has no binding")),
             Channel::Unbound => ("n", Vec::new()),
-            // With the data at hand and PLUS not chosen, the server cannot have offered it.
+            // The caller says with the data that PLUS was not offered.
             Channel::NotOffered | Channel::Exporter(_) | Channel::EndPoint(_) => ("y", Vec::new()),
         };
         let header = match credentials.authorization.as_str() {

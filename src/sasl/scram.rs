@@ -74,7 +74,8 @@ impl ScramKeys {
     }
 
     /// Keys that fit no password, always the same for a name: for names that nobody has. `secret` is the instance's own, and
-    /// must stay the same as long as the keys of others do.
+    /// must stay the same as long as the keys of others do. Salt and iterations are shown to whoever gives the name: so that they do
+    /// not tell, derive the keys of somebody who has it with the salt and the iterations of the name's decoy.
     pub fn decoy(secret: &[u8; 32], login: &str, iterations: u32) -> ScramKeys {
         let part = |what: &[u8]| crypto::hmac(secret, &[what, b"\0", login.as_bytes()]);
         ScramKeys {
@@ -429,6 +430,13 @@ mod tests {
             Question::Outcome { failure: None, login: "user", .. }
         ));
         assert_eq!(server.answer(Verdict::Accept), Progress::Accepted);
+    }
+
+    /// Cyrus SASL 2.1 (Postfix's client) gives up at `i=65537`, and tries no other mechanism.
+    #[test]
+    fn new_keys_have_no_more_iterations_than_cyrus_sasl_takes() {
+        let least = super::super::client::ITERATIONS_MIN;
+        assert!((least..=65_536).contains(&ITERATIONS), "{ITERATIONS}");
     }
 
     #[test]

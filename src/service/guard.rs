@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use super::{Link, Shared};
 use crate::directory::Account;
 use crate::policy::defence::{Counted, Locked};
+use crate::sasl;
 use crate::smtp::Reply;
 use crate::smtp::server::Event;
 use crate::time::Time;
@@ -123,10 +124,12 @@ impl Shared {
         now.is_none_or(|now| now.id != account.id)
     }
 
-    /// Whether a login must not even be tried. May be called on any thread.
+    /// Whether a login must not even be tried. May be called on any thread. Here and below a name counts as one in all the
+    /// spellings that the directory takes for it.
     pub(super) fn login_locked(&self, peer: SocketAddr, login: &str) -> Option<Locked> {
         let rules = self.rules.load();
-        let locked = self.defences.locked(&rules.defence, peer.ip(), login, self.clock.now());
+        let name = sasl::prep::prepare(login);
+        let locked = self.defences.locked(&rules.defence, peer.ip(), &name, self.clock.now());
         if let Some(locked) = locked {
             self.counters.logins_failed.up();
             tracing::warn!(login = %login.escape_debug(), %peer, ?locked, "login while locked out");
@@ -137,11 +140,12 @@ impl Shared {
     /// Tells the defences what a login came to. `guess` is what was tried.
     pub(super) fn login_ended(&self, peer: SocketAddr, login: &str, guess: &[u8], accepted: bool) {
         let (rules, peer) = (self.rules.load(), peer.ip());
+        let name = sasl::prep::prepare(login);
         if accepted {
-            return self.defences.login_succeeded(&rules.defence, peer, login);
+            return self.defences.login_succeeded(&rules.defence, peer, &name);
         }
         let now = self.clock.now();
-        if let Some(locked) = self.defences.login_failed(&rules.defence, peer, login, guess, now) {
+        if let Some(locked) = self.defences.login_failed(&rules.defence, peer, &name, guess, now) {
             tracing::warn!(login = %login.escape_debug(), %peer, ?locked, "locked out");
         }
     }

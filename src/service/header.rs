@@ -5,7 +5,7 @@
 //! start of each line it looks at no more than [`NAME_OCTETS`] to tell a field, a continuation, the empty line that
 //! ends the header, or none of these; what it decides there holds for the line, and for the continuations behind it.
 //! Everything else goes on as slices of the caller's memory. Held are only the start of a line that a piece cuts, the
-//! value of From or Sender while sender rights are checked, and an Authentication-Results field until it has said who
+//! value of such a field as From while sender rights are checked, and an Authentication-Results field until it has said who
 //! made it; each has its bound.
 //!
 //! # What it does
@@ -15,8 +15,9 @@
 //! - Final delivery: Return-Path fields are taken out, because the mailbox gets its own (RFC 5321 4.4).
 //! - Submission (RFC 6409 8): Bcc and Resent-Bcc are taken out (RFC 5322 3.6.3), a missing Date and Message-ID are
 //!   added at the end of the header.
-//! - Sender rights at the level of the header: there is one From, at most one Sender, each can be read by the strict
-//!   grammar of [`crate::codec::mailbox`], and every address in them is the sender's: else 550 5.7.1.
+//! - Sender rights at the level of the header: there is one From, at most one Sender, any number of Resent-From and Resent-Sender (a
+//!   block for each time, RFC 5322 3.6.6); each can be read by the strict grammar of [`crate::codec::mailbox`], and every address in
+//!   them is the sender's: else 550 5.7.1. A Resent-From does not stand in for From (as it does for Exim): programs show From.
 //!
 //! # Invariants
 //! - Same octets, same output and same refusal, however they are cut.
@@ -38,7 +39,7 @@ use crate::smtp::Reply;
 
 /// Longest field name in octets. A longer one is none.
 pub const NAME_OCTETS: usize = 256;
-/// Longest From or Sender in octets while sender rights are checked. Over: 552 5.3.4.
+/// Longest From, Sender, Resent-From or Resent-Sender in octets while sender rights are checked. Over: 552 5.3.4.
 pub const SENDER_OCTETS: usize = 16 << 10;
 /// An Authentication-Results field has said whose it is within so many octets, or is taken out.
 pub const RESULTS_OCTETS: usize = 4 << 10;
@@ -50,14 +51,14 @@ pub const HEADER_OCTETS: u64 = 1 << 20;
 const LOOP: Reply<'static> = Reply::new(554, 4, 6, "Too many hops: the message is in a loop");
 const HEADER_TOO_LARGE: Reply<'static> = Reply::new(552, 3, 4, "Message header is too large");
 const SENDER_TOO_LARGE: Reply<'static> =
-    Reply::new(552, 3, 4, "From or Sender of the message is too large");
+    Reply::new(552, 3, 4, "A sender field of the message is too large");
 const NO_FROM: Reply<'static> = Reply::new(550, 7, 1, "The message has no From");
 const SEVERAL: Reply<'static> =
     Reply::new(550, 7, 1, "The message has more than one From or Sender");
 const UNREADABLE: Reply<'static> =
-    Reply::new(550, 7, 1, "From or Sender of the message is not a list of addresses");
+    Reply::new(550, 7, 1, "A sender field of the message is not a list of addresses");
 const NOT_YOURS: Reply<'static> =
-    Reply::new(550, 7, 1, "From or Sender of the message is not an address of yours");
+    Reply::new(550, 7, 1, "A sender field of the message is not an address of yours");
 
 /// What is to be done with a header.
 #[derive(Clone, Debug)]
@@ -74,7 +75,7 @@ pub struct Task {
     pub submission: bool,
     /// Fields to add when they are missing, each whole with its CR LF: Date and Message-ID.
     pub missing: Option<Missing>,
-    /// Check From and Sender.
+    /// Check From, Sender, Resent-From and Resent-Sender.
     pub sender: bool,
 }
 
@@ -112,7 +113,7 @@ pub enum Fault {
 
 /// Where the octets go.
 pub type Sink<'s> = dyn FnMut(&[u8]) -> Result<()> + 's;
-/// Whether an address in From or Sender is the sender's.
+/// Whether an address in From, Sender, Resent-From or Resent-Sender is the sender's.
 pub type Owns<'s> = dyn Fn(&Address) -> bool + 's;
 
 /// One message's filter.
@@ -124,7 +125,7 @@ pub struct Filter {
     field: Field,
     /// The start of a line that was cut.
     held: Vec<u8>,
-    /// The value of From or Sender so far, or the field of Authentication-Results.
+    /// The value of From and its kin so far, or the field of Authentication-Results.
     value: Vec<u8>,
     /// Octets of the header so far.
     size: u64,
@@ -331,6 +332,10 @@ impl Filter {
                 self.field = Field::Drop
             }
             Some(b'r') if is(b"Resent-Bcc") && self.task.submission => self.field = Field::Drop,
+            Some(b'r') if self.task.sender && (is(b"Resent-From") || is(b"Resent-Sender")) => {
+                self.value.clear();
+                self.field = Field::Sender;
+            }
             Some(b'b') if is(b"Bcc") && self.task.submission => self.field = Field::Drop,
             Some(b'a') if is(b"Authentication-Results") && !self.task.authserv_id.is_empty() => {
                 self.value.clear();
@@ -717,6 +722,34 @@ mod tests {
         let endless = vec![b'x'; 4096];
         assert_eq!(filter(&limit(4095), &endless), Err(5524));
         assert!(filter(&limit(4096), &endless).is_ok());
+    }
+
+    /// Who sends a message again says so in Resent-From and Resent-Sender (RFC 5322 3.6.6), which programs show.
+    #[test]
+    fn so_must_every_address_of_resent_from_and_resent_sender() {
+        let task = submission(true);
+        for good in [
+            "Resent-From: me@x.test\r\nFrom: me@x.test\r\n",
+            // A block for each time that it was sent again.
+            "Resent-From: me@x.test\r\nResent-Sender: me2@x.test\r\nResent-From: me3@x.test\r\nFrom: me@x.test\r\n",
+            "From: me@x.test\r\nResent-To: you@x.test\r\nResent-Froms: you@x.test\r\n",
+        ] {
+            assert!(filter(&task, format!("{good}\r\nbody").as_bytes()).is_ok(), "{good}");
+        }
+        for bad in [
+            "Resent-From: you@x.test\r\nFrom: me@x.test\r\n",
+            "resent-from : me@x.test,\r\n you@x.test\r\nFrom: me@x.test\r\n",
+            "From: me@x.test\r\nResent-Sender: you@x.test\r\n",
+            "From: me@x.test\r\nResent-From:\r\n",
+            "Resent-From: me@x.test\r\nResent-From: you@x.test\r\nFrom: me@x.test\r\n",
+            // Having sent it again makes nobody its author.
+            "Resent-From: me@x.test\r\nFrom: you@x.test\r\n",
+            "Resent-From: me@x.test\r\n",
+        ] {
+            assert_eq!(filter(&task, format!("{bad}\r\nbody").as_bytes()), Err(5501), "{bad}");
+        }
+        let other = "Resent-From: you@x.test\r\nDate: d\r\nMessage-ID: i\r\n\r\n";
+        assert_eq!(filter(&submission(false), other.as_bytes()).unwrap(), other);
     }
 
     #[test]

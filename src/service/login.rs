@@ -4,6 +4,8 @@
 //! thread: a password's hash is slow on purpose, and a [`TokenVerifier`] may ask somebody. Every login that comes to a
 //! decision is counted and told to the host once.
 //!
+//! While a lock-out holds no mechanism tells whether a guess is right: SCRAM ends before its keys are looked up.
+//!
 //! Acting for somebody else (an authorization name that is not the login name) is a right that nobody has yet: such a login
 //! is refused as a wrong password is.
 
@@ -105,6 +107,10 @@ pub(super) fn answer(shared: &Arc<Shared>, link: &Link, question: &Question<'_>)
     };
     match *question {
         Question::Nonce { .. } => Answer::Now(nonce().map_or(Verdict::Unavailable, Verdict::Nonce)),
+        // Asked before the exchange goes on: the server's signature tells a right guess from a wrong one.
+        Question::Scram { login, .. } if shared.login_locked(peer, login).is_some() => {
+            Answer::Now(Verdict::Unavailable)
+        }
         Question::Scram { login, .. } => {
             let keys = Box::new(shared.directory.scram_keys(login));
             Answer::Now(nonce().map_or(Verdict::Unavailable, |n| Verdict::Scram(keys, n)))

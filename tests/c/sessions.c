@@ -760,6 +760,24 @@ static void client_conversations(void)
                  "MAIL FROM:<a@b.example> BODY=8BITMIME RET=HDRS\r\nRCPT TO:<one@example.test>\r\n"
                  "RCPT TO:<two@example.test> NOTIFY=NEVER\r\nDATA\r\n..\r\nbare\r\nends\r\n.\r\nQUIT\r\n") == 0);
 
+    /* The channel of a session under TLS from its beginning, with the nonce of the options; out of turn it is not taken. */
+    options.flags = PH_SMTP_CLIENT_UNDER_TLS;
+    options.nonce = (const uint8_t *)NONCE;
+    for (i = 0; i < 2; i++) {
+        static const char hello[] = "220 mx\r\n250-mx\r\n250 AUTH PLAIN SCRAM-SHA-256-PLUS\r\n";
+        OK(ph_smtp_client_new(&options, 0, &session, &err));
+        memset(&cut, 0, sizeof cut);
+        if (i == 0)
+            CHECK(ph_smtp_client_tls_started(session, NULL, (const uint8_t *)NONCE, 18, NULL, 0) == PH_OK);
+        CHECK(client(session, &cut, "220 mx\r\n", 8, "") == 0);
+        if (i == 1)
+            CHECK(ph_smtp_client_tls_started(session, (const uint8_t *)NONCE, (const uint8_t *)NONCE, 18, NULL, 0) == PH_OK);
+        CHECK(client(session, &cut, hello + 8, 8, "") == 0);
+        CHECK(strstr(cut.wire, i == 0 ? "\r\nAUTH SCRAM-SHA-256-PLUS " : "\r\nAUTH PLAIN ") != NULL);
+        ph_smtp_client_free(session);
+    }
+    options.nonce = NULL;
+
     /* What a session cannot be made with. */
     options.flags = PH_SMTP_CLIENT_TLS_REQUIRED | PH_SMTP_CLIENT_TLS_NEVER;
     FAILS(PH_E_INVALID_ARGUMENT, ph_smtp_client_new(&options, 0, &session, &err));

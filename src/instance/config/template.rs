@@ -130,7 +130,7 @@ fn write(out: &mut String, config: &Config, tls: Option<(&str, &str)>) -> std::f
     out.push_str(
         "\n# Mail from users' programs (submission), and from whoever has logged in elsewhere.\n[submission]\n\
          # In whose name an account may send: \"login\" (any), \"envelope\" (the reverse-path must be one of its\n\
-         # addresses or aliases) or \"header\" (From and Sender too).\n",
+         # addresses or aliases) or \"header\" (From, Sender, Resent-From and Resent-Sender too).\n",
     );
     let rights = match config.rules.sender_rights {
         crate::policy::SenderRights::Login => "login",

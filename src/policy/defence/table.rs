@@ -25,10 +25,11 @@ impl<K: Hash + Eq, V: Default> Table<K, V> {
     /// The entry of a key, made when it is not there. `keep` says of entries that are about to be forgotten whether
     /// they should stay.
     pub fn entry(&mut self, key: K, keep: impl Fn(&V) -> bool) -> &mut V {
+        // Before a turn, which would forget it.
+        let known = self.old.remove(&key);
         if !self.young.contains_key(&key) && self.young.len() >= self.half {
             self.turn(keep);
         }
-        let known = self.old.remove(&key);
         self.young.entry(key).or_insert_with(|| known.unwrap_or_default())
     }
 
@@ -70,5 +71,27 @@ impl<K: Hash + Eq, V: Default> Table<K, V> {
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_when_the_generations_change_is_not_forgotten() {
+        let mut table: Table<u32, u32> = Table::new(8);
+        *table.entry(0, |_| false) = 7;
+        // Four make a generation; the fifth begins the next one.
+        for key in 1..5 {
+            table.entry(key, |_| false);
+        }
+        for key in 5..8 {
+            table.entry(key, |_| false);
+        }
+        // 4, 5, 6 and 7 are young now, and 0 is asked for from among the old.
+        assert_eq!(*table.entry(0, |_| false), 7);
+        assert!(table.len() <= 8);
+        assert!(table.get(&1).is_none(), "what was not asked for longest is gone");
     }
 }

@@ -15,7 +15,9 @@ use crate::sasl::client::Channel;
 use crate::service::Shared;
 use crate::session::{Next, Session as _};
 use crate::smtp::answer::Answer;
-use crate::smtp::client::{Client, ClientEvent, Content, Origin, Recipient, Transaction, Verdict};
+use crate::smtp::client::{
+    Client, ClientEvent, Content, Origin, Phase, Recipient, Transaction, Verdict,
+};
 use crate::store::{MessageReader, PIECE_BYTES, QueueEntry, QueueRecipient, envelope_flags};
 use crate::time::Clock;
 
@@ -26,7 +28,7 @@ const HANDSHAKE_MILLIS: u64 = 30_000;
 /// Milliseconds that the other side may take to take our output.
 const WRITE_MILLIS: u64 = 180_000;
 /// Of a message whose sender wanted it back by now (BY with R, RFC 2852 4.1.4.2).
-const TOO_LATE: &str = "550 5.4.7 The time for delivery that the sender gave is over";
+pub const TOO_LATE: &str = "550 5.4.7 The time for delivery that the sender gave is over";
 /// Of a message with REQUIRETLS, on a route that asks for no certificate (RFC 8689 4.2.1).
 const NOT_VERIFIED: &str =
     "550 5.7.10 Message demands REQUIRETLS, and the route does not verify the receiving system";
@@ -53,8 +55,8 @@ pub struct Session {
     input: Vec<u8>,
     out: Vec<u8>,
     transactions: u64,
-    /// The last transaction ended with the connection, and with no word of the other side.
-    lost: bool,
+    /// The last transaction came to nothing because of the connection: the other side has said nothing about the message.
+    spent: bool,
     over: bool,
 }
 
@@ -62,11 +64,22 @@ pub struct Session {
 enum Happened {
     Ready,
     StartTls,
-    Recipient { index: usize, verdict: Verdict, answer: String, lost: bool },
+    Recipient { index: usize, verdict: Verdict, answer: String, about: About },
     NeedBody { max: usize },
     Done { closing: bool },
     Failed { answer: String, clear_may_do: bool },
     Closed,
+}
+
+/// What an answer is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// The message or the recipient.
+    Mail,
+    /// The connection, which is lost or being closed (421, RFC 5321 3.8).
+    End,
+    /// The connection, which had as many messages or recipients as the other side grants to one (452, RFC 5321 4.5.3.1.10).
+    Bound,
 }
 
 /// Why no session came about.
@@ -114,7 +127,7 @@ impl Session {
             input: Vec::new(),
             out: Vec::new(),
             transactions: 0,
-            lost: false,
+            spent: false,
             over: false,
         };
         session.set_channel();
@@ -145,9 +158,10 @@ impl Session {
         self.transactions == 0
     }
 
-    /// Whether the last transaction found the connection lost before the other side had said anything to it.
-    pub fn was_lost_at_once(&self) -> bool {
-        self.lost
+    /// Whether the last transaction found the connection lost, being closed, or used up, before the other side had said
+    /// anything about the message.
+    pub fn was_spent(&self) -> bool {
+        self.spent
     }
 
     /// The session, when another transaction may begin on it.
@@ -200,11 +214,12 @@ impl Session {
         }
         self.transactions = self.transactions.saturating_add(1);
         let mut body = Body::Closed;
-        let mut told = false;
+        let (mut told, mut bound) = (false, false);
         loop {
             match self.next().await {
-                Happened::Recipient { index, verdict, answer, lost } => {
-                    told |= !lost;
+                Happened::Recipient { index, verdict, answer, about } => {
+                    told |= about == About::Mail;
+                    bound |= about == About::Bound;
                     if let Some(recipient) = recipients.get(index) {
                         attempts.push(attempt(recipient, verdict, &answer));
                     }
@@ -215,7 +230,7 @@ impl Session {
                     body = self.give_body(shared, entry, body, max).await;
                 }
                 Happened::Done { closing } => {
-                    self.lost = closing && !told;
+                    self.spent = (closing || bound) && !told;
                     if closing {
                         self.end().await;
                     }
@@ -401,7 +416,9 @@ impl Session {
                 open = tls.put_ciphertext(&buffer, &mut self.input).unwrap_or(false) && open;
                 let mut answer = Vec::new();
                 if tls.take_ciphertext(&mut answer).is_ok() && !answer.is_empty() {
-                    open = self.stream.write_all(&answer).await.is_ok() && open;
+                    let write = self.stream.write_all(&answer);
+                    let written = tokio::time::timeout(Duration::from_millis(WRITE_MILLIS), write);
+                    open = matches!(written.await, Ok(Ok(()))) && open;
                 }
             }
         }
@@ -469,7 +486,18 @@ fn happened(event: ClientEvent<'_>) -> Happened {
             index,
             verdict: outcome.verdict,
             answer: text(outcome.answer),
-            lost: outcome.origin == Origin::Client && outcome.verdict == Verdict::Temporary,
+            about: match (outcome.origin, outcome.phase, outcome.answer.code()) {
+                (Origin::Client, ..) => About::End,
+                // In front of everything it may have waited since long before.
+                (Origin::Peer, Phase::Mail, 421) => About::End,
+                // A mailbox may be full as well, which its enhanced code says (RFC 3463 3.3).
+                (Origin::Peer, Phase::Mail | Phase::Rcpt, 452)
+                    if !outcome.answer.text().starts_with("4.2.") =>
+                {
+                    About::Bound
+                }
+                (Origin::Peer, ..) => About::Mail,
+            },
         },
         ClientEvent::NeedBody { max } => Happened::NeedBody { max },
         ClientEvent::Done(done) => Happened::Done { closing: done.closing },

@@ -4,7 +4,7 @@
 //! `*.example.com` serves every name with one label more (RFC 9525 6.3). The client's name (SNI) is looked up whole,
 //! then as a wildcard. The first certificate is the default: for clients that ask for no name or for one that
 //! nobody has. Of several certificates for one name (one with an RSA and one with an ECDSA key) the first that the
-//! client can verify is taken.
+//! client can verify is taken; and a client that cannot verify the default gets the first one that it can.
 //!
 //! **Replacing.** [`Acceptor::reload`] reads everything anew, and only when all of it is good puts it in the place of
 //! the old; connections that stand are not touched, handshakes under way end as they began.
@@ -159,6 +159,8 @@ fn certified(fs: &dyn Fs, pair: &CertificateFiles) -> Result<CertifiedKey> {
 #[derive(Debug)]
 struct Chooser {
     default: Arc<CertifiedKey>,
+    /// All, in the order of the configuration.
+    all: Vec<Arc<CertifiedKey>>,
     names: HashMap<String, Vec<Arc<CertifiedKey>>>,
 }
 
@@ -166,7 +168,7 @@ impl Chooser {
     fn new(keys: Vec<Arc<CertifiedKey>>) -> Option<Chooser> {
         let default = Arc::clone(keys.first()?);
         let mut names: HashMap<String, Vec<_>> = HashMap::new();
-        for key in keys {
+        for key in &keys {
             let Some(leaf) = key.cert.first() else { continue };
             let found = certificate::names(leaf);
             let mut served = found.dns;
@@ -174,10 +176,10 @@ impl Chooser {
                 served.extend(found.common.map(|name| name.to_ascii_lowercase()));
             }
             for name in served {
-                names.entry(name).or_default().push(Arc::clone(&key));
+                names.entry(name).or_default().push(Arc::clone(key));
             }
         }
-        Some(Chooser { default, names })
+        Some(Chooser { default, all: keys, names })
     }
 
     fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Arc<CertifiedKey> {
@@ -186,9 +188,10 @@ impl Chooser {
         let chosen = name.and_then(|name| {
             let name = name.to_ascii_lowercase();
             let above = || name.split_once('.').map(|(_, above)| format!("*.{above}"));
-            find(&name).or_else(|| find(&above()?)).cloned()
+            find(&name).or_else(|| find(&above()?))
         });
-        chosen.unwrap_or_else(|| Arc::clone(&self.default))
+        let chosen = chosen.or_else(|| self.all.iter().find(usable));
+        Arc::clone(chosen.unwrap_or(&self.default))
     }
 }
 
@@ -241,5 +244,54 @@ impl ClientCertVerifier for Asking {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A key that signs by one scheme only, and never does.
+    #[derive(Debug)]
+    struct Key(SignatureScheme);
+
+    impl rustls::sign::SigningKey for Key {
+        fn choose_scheme(
+            &self,
+            offered: &[SignatureScheme],
+        ) -> Option<Box<dyn rustls::sign::Signer>> {
+            offered.contains(&self.0).then(|| Box::new(Key(self.0)) as _)
+        }
+        fn algorithm(&self) -> rustls::SignatureAlgorithm {
+            rustls::SignatureAlgorithm::ECDSA
+        }
+    }
+
+    impl rustls::sign::Signer for Key {
+        fn sign(&self, _: &[u8]) -> std::result::Result<Vec<u8>, rustls::Error> {
+            Err(rustls::Error::HandshakeNotComplete)
+        }
+        fn scheme(&self) -> SignatureScheme {
+            self.0
+        }
+    }
+
+    /// Many mail servers ask for no name, and some of them know RSA only.
+    #[test]
+    fn a_client_that_cannot_verify_the_first_certificate_gets_one_that_it_can() {
+        let (ecdsa, rsa) =
+            (SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256);
+        let keys = [ecdsa, rsa].map(|s| Arc::new(CertifiedKey::new(Vec::new(), Arc::new(Key(s)))));
+        let chooser = Chooser::new(keys.to_vec()).unwrap();
+        let chosen = |name, schemes: &[SignatureScheme]| {
+            let key = chooser.choose(name, schemes);
+            keys.iter().position(|one| Arc::ptr_eq(one, &key)).unwrap()
+        };
+        for name in [None, Some("nobody.test")] {
+            assert_eq!(chosen(name, &[rsa, ecdsa]), 0);
+            assert_eq!(chosen(name, &[rsa]), 1);
+            // There is none: the handshake says so.
+            assert_eq!(chosen(name, &[SignatureScheme::ED25519]), 0);
+        }
     }
 }

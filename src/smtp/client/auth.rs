@@ -69,8 +69,13 @@ impl Exchange {
         };
         means.tried.push(mechanism);
         let nonce = means.nonce.unwrap_or_default();
-        let exchange =
-            sasl::Exchange::new(mechanism, login.credentials.clone(), nonce, means.channel.clone());
+        let plus = Mechanism::ScramSha256Plus;
+        // "Could bind, but it is not offered" is said only where that is so (RFC 5802 6).
+        let channel = match mechanism == plus || !offered.contains(plus) {
+            true => means.channel.clone(),
+            false => Channel::Unbound,
+        };
+        let exchange = sasl::Exchange::new(mechanism, login.credentials.clone(), nonce, channel);
         match exchange {
             Ok(exchange) => Ok(Exchange { exchange, held: None }),
             Err(fault) => Err(fault.to_string()),

@@ -21,6 +21,17 @@ impl Client {
         self.means.channel = channel;
     }
 
+    /// The same with the nonce as it was given, or none.
+    pub fn bind_channel(&mut self, channel: Channel) {
+        self.means.channel = channel;
+    }
+
+    /// Whether TLS has just come, or was there from the beginning and the greeting is awaited: the time for
+    /// [`Client::set_channel`].
+    pub fn is_before_hello(&self) -> bool {
+        self.state == State::Handshake || self.tls && self.state == State::Greeting
+    }
+
     /// TLS is on: nothing that was said before is known any more, and EHLO is said again (RFC 3207 4.2). `unread`: octets that came
     /// in the clear behind the 220 and were not consumed. When there are any, somebody put them there, and the session fails.
     ///

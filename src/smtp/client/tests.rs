@@ -190,3 +190,43 @@ fn an_address_or_a_parameter_that_could_be_a_command_is_never_sent() {
     assert!(client.begin(&limit(&longer)).is_err(), "2049 octets");
     assert!(client.begin(&limit(&long)).is_ok(), "2048 octets");
 }
+
+/// RFC 5802 6: `y` says that the server has not offered SCRAM-SHA-256-PLUS. One that has, and then cannot do it (504), or whose offer is not
+/// wanted here, must not hear that: it would take it for a downgrade.
+#[test]
+fn scram_says_that_plus_was_not_offered_only_when_it_was_not() {
+    use crate::sasl::{Mechanism, Mechanisms};
+    let first = |offer: &str, wanted: Mechanisms, replies: &[&str]| {
+        let credentials = Credentials {
+            login: "user".to_owned(),
+            secret: zeroize::Zeroizing::new("pencil".to_owned()),
+            ..Credentials::default()
+        };
+        let config = ClientConfig {
+            login: Some(Login { mechanisms: wanted, ..Login::new(credentials) }),
+            auth_in_clear: true,
+            ..ClientConfig::default()
+        };
+        let mut client = Client::new(Arc::new(config), true, Time(0));
+        client.set_channel([7; 18], Channel::Exporter(vec![9; 32]));
+        let mut out = Vec::new();
+        let hello = format!("220 mx\r\n250-mx\r\n250 AUTH {offer}\r\n");
+        feed(&mut client, hello.as_bytes(), &mut out);
+        for reply in replies {
+            out.clear();
+            feed(&mut client, reply.as_bytes(), &mut out);
+        }
+        let said = String::from_utf8(out).unwrap();
+        let said = said.lines().last().unwrap().to_owned();
+        let (command, initial) = said.rsplit_once(' ').unwrap();
+        let initial = crate::codec::base64::decode(initial.as_bytes()).unwrap().to_vec();
+        format!("{command}: {}", String::from_utf8(initial).unwrap().split(',').next().unwrap())
+    };
+    let all = Mechanism::ALL.iter().fold(Mechanisms::NONE, |set, one| set.with(*one));
+    let both = "PLAIN SCRAM-SHA-256 SCRAM-SHA-256-PLUS";
+    assert_eq!(first(both, all, &[]), "AUTH SCRAM-SHA-256-PLUS: p=tls-exporter");
+    assert_eq!(first(both, all, &["504 5.5.4 not now\r\n"]), "AUTH SCRAM-SHA-256: n");
+    let without = all.without(Mechanism::ScramSha256Plus);
+    assert_eq!(first(both, without, &[]), "AUTH SCRAM-SHA-256: n");
+    assert_eq!(first("PLAIN SCRAM-SHA-256", all, &[]), "AUTH SCRAM-SHA-256: y");
+}

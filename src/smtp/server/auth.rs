@@ -5,7 +5,7 @@
 //! line of the exchange or its end: 235, 535 5.7.8 (the same for a name that nobody has and a wrong password), 454 4.7.0.
 
 use super::phrase::{NOT_BASE64, OUT_OF_PLACE};
-use super::{Pause, Server, Signal, State};
+use super::{Dialect, Pause, Server, Signal, State};
 use crate::codec::base64;
 use crate::sasl::{self, Bindings, Choice, Mechanism, Mechanisms, Progress, Verdict};
 use crate::smtp::Reply;
@@ -80,7 +80,11 @@ impl Server {
             });
         }
         if !(self.greeted && self.extended) {
-            return Err(Reply::new(503, 5, 1, "EHLO comes first"));
+            return Err(match self.config.dialect {
+                // HELO announces nothing (RFC 4954 3).
+                Dialect::Smtp | Dialect::Submission => Reply::new(503, 5, 1, "EHLO comes first"),
+                Dialect::Lmtp => self.hello_first(),
+            });
         }
         let (name, initial) = command::auth(argument)?;
         let offered = Mechanism::from_name(name).filter(|m| self.choice.mechanisms().contains(*m));

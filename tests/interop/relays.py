@@ -32,6 +32,8 @@ from server import PASSWORD, Server, free_port, in_ci
 
 SENDER = "sender@sender.example"
 USERS = 4
+# Messages that are sent over one connection: OpenSMTPD grants 100.
+A_CONNECTION = 100
 
 
 def send_all(address, wanted, recipient, threads=8, **options):
@@ -41,15 +43,23 @@ def send_all(address, wanted, recipient, threads=8, **options):
         work.put(number)
     trouble = []
 
+    def connect():
+        client = smtplib.SMTP(*address, timeout=120, local_hostname="client.example.test")
+        client.ehlo()
+        return client
+
     def run():
         try:
-            client = smtplib.SMTP(*address, timeout=120, local_hostname="client.example.test")
-            client.ehlo()
+            client, sent = connect(), 0
             while not trouble:
                 try:
                     number = work.get_nowait()
                 except queue.Empty:
                     break
+                if sent == A_CONNECTION:
+                    client.quit()
+                    client, sent = connect(), 0
+                sent += 1
                 message = wanted[number]
                 body = ["BODY=8BITMIME"] if any(octet > 0x7F for octet in message) else []
                 client.sendmail(SENDER, [recipient(number)], message, mail_options=body)

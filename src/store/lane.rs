@@ -34,7 +34,7 @@ const AHEAD_PART: u64 = 16;
 /// They end with a page.
 const PAGE_BYTES: u64 = 4096;
 /// Groups of so many bytes on average are small.
-const SMALL_GROUP_BYTES: u64 = 64 << 10;
+const SMALL_GROUP_BYTES: u64 = 48 << 10;
 
 /// Bytes of zeros that are written and synced at once to a segment that is written in advance.
 const SLICE_BYTES: u64 = 1 << 20;

@@ -57,7 +57,7 @@ fn preparation(text: &str) -> Result<Preparation, String> {
         "allocated" => Ok(Preparation::Allocated),
         "ahead" => Ok(Preparation::Ahead),
         "written" => Ok(Preparation::Written),
-        _ => Err("growing, allocated or written".into()),
+        _ => Err("growing, allocated, ahead or written".into()),
     }
 }
 
